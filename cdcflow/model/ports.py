@@ -1,0 +1,283 @@
+"""The seams: what a source, a snapshot, a target and a state store promise, and what they may expect.
+
+Connectors implement these without inheriting. Nothing here does I/O or imports a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cdcflow.model.change import ChangeBatch, Heartbeat, Receipt
+from cdcflow.model.check import Finding
+from cdcflow.model.copy import Chunk, DoneChunk, TableRecord
+from cdcflow.model.position import Checkpoint, Position
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Table, TableName
+
+Router = Callable[[Table], Route | None]
+"""Applies the rules to one shape of one table; None means the rules leave it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """How the stream treats one table.
+
+    Transactions that committed before `skip_until` are in the target already and their rows of this table
+    are dropped; those before `idempotent_until` may be, and their frames are marked `idempotent`.
+    """
+
+    route: Route
+    skip_until: Position | None = None
+    idempotent_until: Position | None = None
+
+
+class Stream(Protocol):
+    """The log from a position on. Used by one thread, the reader's, except `ack`."""
+
+    def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
+        """Return what has arrived: whole transactions, a piece of a large one, or None after `wait` seconds.
+
+        Positions only grow. Every call also tells the source, when it is time, that the reader lives, and the
+        last acknowledged position.
+
+        Raises:
+            SourceUnavailable: the connection is gone; open a new stream from the last durable position.
+            PositionLost: the log no longer holds what follows the start.
+            DecodeError: a message cannot be understood.
+        """
+
+    def idle(self) -> None:
+        """Keep the connection alive without reading: called every second or so while the pipeline is full."""
+
+    def ack(self, upto: Position) -> None:
+        """Remember that everything up to `upto` is durable; the source is told with the next status update.
+
+        Any thread. Only `flow.ledger` calls it.
+        """
+
+    def close(self) -> None: ...
+
+
+class Snapshot(Protocol):
+    """One consistent view of the source at `position`, readable by several threads at once."""
+
+    position: Position
+    token: str  # what a later copy needs to find rows changed since this view
+
+    def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
+        """Divide what is left of a table into chunks. `done` are the finished chunks of an earlier,
+        interrupted copy of the same table: with the returned ones, they must make the table whole as of
+        `position` (rows deleted in between excepted: the stream removes them).
+
+        Raises:
+            CopyRestart: the finished chunks cannot be used (the table was rewritten, or has no key).
+        """
+
+    def read(self, route: Route, chunk: Chunk) -> Iterable[bytes]:
+        """Yield the chunk's rows as blocks of PostgreSQL COPY text holding whole lines, the route's
+        columns in order. Any thread; each call has a connection of its own."""
+
+    def close(self) -> None:
+        """Give the view up. Safe to call twice."""
+
+
+class Source(Protocol):
+    """A database whose log is read.
+
+    Methods other than `stream` use short-lived or own connections and may be called from any thread.
+    """
+
+    engine: str
+    address: str  # the URL without secrets, for messages
+
+    def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
+        """Look at settings, privileges, identities and tables, changing nothing. Never raises for a finding;
+        raises AccessDenied or SourceUnavailable when it cannot even look."""
+
+    def tables(self) -> list[Table]:
+        """Return every user table that could be replicated, with keys, identities, indexes and user types."""
+
+    def identity(self) -> dict[str, str]:
+        """Say who the source is: what must be equal at the next start (system identifier, database)
+        and what is worth remembering (timeline, slot)."""
+
+    def refusal(self, table: Table, route: Route) -> Finding | None:
+        """Say why this table must not be captured as it is (it would break the application's own UPDATEs),
+        with the statement that mends it; None when it may."""
+
+    def prepared(self) -> bool:
+        """Whether the durable part of this pipeline (slot and publication) exists at the source."""
+
+    def prepare(self, routes: Sequence[Route]) -> Snapshot:
+        """Make the durable part anew (dropping what an unfinished attempt left) and return the view of the
+        data at exactly the position where the log begins. Nothing is lost between the two."""
+
+    def include(self, routes: Sequence[Route]) -> None:
+        """Make the log carry exactly these tables from now on. Idempotent."""
+
+    def snapshot(self) -> Snapshot:
+        """Return a new consistent view with its exact position, independent of the stream."""
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Compare the checkpoint with the source before streaming from it.
+
+        Raises:
+            PositionLost: the slot is gone, recreated past the checkpoint, or invalidated.
+            SourceChanged: another server, or a history that does not hold the checkpoint.
+        """
+
+    def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> Stream:
+        """Open the log at `start`. Tables not in `follow` are dropped. `router` is asked for the new route
+        when a table's shape changes."""
+
+    def stamps(self, table_ids: Sequence[int]) -> dict[int, str]:
+        """Return each existing table's fingerprint; it changes when the table's rows were rewritten without
+        row events (a type change with USING, a volatile default), not by VACUUM FULL, CLUSTER or TRUNCATE."""
+
+    def end(self) -> Position:
+        """Return the log's end now: everything committed before the call is covered by it."""
+
+    def retained(self) -> int | None:
+        """Return the bytes of log that the source keeps for this pipeline, None where unknown."""
+
+    def parse(self, text: str) -> Position: ...
+
+    def teardown(self) -> list[str]:
+        """Drop slot and publication; return what was dropped, as text. Safe when they are not there."""
+
+    def close(self) -> None: ...
+
+
+class Loader(Protocol):
+    """One connection that loads chunks of the initial copy. Used by one thread."""
+
+    def load(self, route: Route, chunk: Chunk, blocks: Iterable[bytes], done: Callable[[int, int], DoneChunk],
+             *, merge: bool) -> DoneChunk:
+        """Write the blocks and the record of the finished chunk in one transaction.
+
+        `done(rows, bytes)` makes the record. With `merge` rows may be there already and are overwritten.
+        """
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a target can do, so that flow asks "can it" and never "which is it"."""
+
+    transactional: bool  # rows and position commit together
+    holds_state: bool
+    ddl_in_transaction: bool
+    schema_changes: bool
+
+
+class Target(Protocol):
+    """A database or broker that changes are written to.
+
+    `begin`, `apply`, `flush` and `heartbeat` are called by one thread, never at once. `create`, `finish` and
+    `loader` may be called from another thread beside them.
+    """
+
+    capabilities: Capabilities
+    address: str
+
+    def check(self, routes: Sequence[Route]) -> list[Finding]:
+        """As `Source.check`."""
+
+    def create(self, route: Route) -> None:
+        """Make the schema, user types and table where missing, with the key but without other indexes.
+
+        A table that is there is left as it is, and compared.
+
+        Raises:
+            ConfigError: the table that is there cannot hold the rows (a column is missing).
+        """
+
+    def clear(self, route: Route) -> None:
+        """Empty the table, and forget its finished chunks, before a copy that starts over."""
+
+    def finish(self, routes: Sequence[Route]) -> None:
+        """Make the indexes and then the foreign keys that the source has and the target lacks, and set
+        sequences. Idempotent; called when the tables are live. Only on tables that `create` made."""
+
+    def loader(self) -> Loader: ...
+
+    def begin(self, pipeline: str, epoch: int) -> None:
+        """Open the apply session for the holder of the lease."""
+
+    def apply(self, batch: ChangeBatch) -> Receipt:
+        """Write one batch in order and its position with it, in one transaction.
+
+        A batch with `complete=False` is written and not committed; what follows belongs to the same
+        transaction. May be called again with the same batches after a failure: the second time has the same
+        result.
+
+        Raises:
+            TargetUnavailable: retried with backoff after `recorded` was read again.
+            Fenced: the epoch is no longer ours; nothing was written.
+            RowRejected: the target refuses one row for ever (names table and key, not values).
+        """
+
+    def heartbeat(self, position: Position) -> Receipt:
+        """Move the recorded position without rows."""
+
+    def flush(self, *, force: bool) -> Position | None:
+        """Return the last position that is durable by now. With `force` make everything applied durable."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """What a pipeline remembers between runs: lease, checkpoint, table states, finished chunks."""
+
+    def migrate(self) -> None:
+        """Make or upgrade the state's own tables. Idempotent; safe when two do it at once."""
+
+    def acquire(self, pipeline: str, owner: Mapping[str, str]) -> int:
+        """Take the lease and return its epoch, which is larger than every earlier one.
+
+        Raises:
+            Fenced: another instance holds it (says who and since when).
+        """
+
+    def held(self) -> bool:
+        """Whether the lease is still ours. Cheap; called every few seconds."""
+
+    def checkpoint(self, pipeline: str) -> Checkpoint | None: ...
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint outside `Target.apply` (at the start of a copy). Raises Fenced."""
+
+    def tables(self, pipeline: str) -> dict[int, TableRecord]: ...
+
+    def put(self, pipeline: str, epoch: int, records: Sequence[TableRecord]) -> None:
+        """Insert or replace table records. Raises Fenced."""
+
+    def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
+        """Forget tables and their chunks. Raises Fenced."""
+
+    def chunks(self, pipeline: str, table_id: int) -> list[DoneChunk]: ...
+
+    def forget(self, pipeline: str) -> None:
+        """Remove all that is remembered of the pipeline (teardown)."""
+
+    def release(self) -> None:
+        """Give the lease back. Safe to call twice."""
+
+    def close(self) -> None: ...
+
+
+__all__ = [
+    "Capabilities",
+    "Follow",
+    "Loader",
+    "Router",
+    "Snapshot",
+    "Source",
+    "Store",
+    "Stream",
+    "TableName",
+    "Target",
+]

@@ -1,0 +1,167 @@
+"""What a table looks like: columns with the source's own types, keys, indexes, and what a copy needs besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Logical(StrEnum):
+    """What a value means, whatever engine it came from. Targets map these to their own types."""
+
+    BOOL = "bool"
+    INT2 = "int2"
+    INT4 = "int4"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    DECIMAL = "decimal"
+    FLOAT4 = "float4"
+    FLOAT8 = "float8"
+    TEXT = "text"
+    BYTES = "bytes"
+    DATE = "date"
+    TIME = "time"
+    TIMETZ = "timetz"
+    TIMESTAMP = "timestamp"
+    TIMESTAMPTZ = "timestamptz"
+    INTERVAL = "interval"
+    UUID = "uuid"
+    JSON = "json"
+    ARRAY = "array"
+    ENUM = "enum"
+    SET = "set"
+    BIT = "bit"
+    GEOMETRY = "geometry"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeType:
+    """A source's own type, loss-free.
+
+    `text` is how the engine writes it in DDL, qualified where it is not built in
+    (`numeric(12,2)`, `"shop"."mood"`, `int unsigned`). `oid` and `modifier` are PostgreSQL's (0 and -1
+    elsewhere). `element` is an array's element type; `base` a domain's base type.
+    """
+
+    text: str
+    oid: int = 0
+    modifier: int = -1
+    unsigned: bool = False
+    charset: str = ""
+    labels: tuple[str, ...] = ()
+    element: NativeType | None = None
+    base: NativeType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `default` is the source's expression text, None where there is none.
+
+    `generated` is '' or 'stored' or 'virtual'; `identity` is '' or 'always' or 'by default'.
+    """
+
+    name: str
+    type: NativeType
+    logical: Logical
+    nullable: bool = True
+    default: str | None = None
+    generated: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableName:
+    """A table's qualified name, unquoted."""
+
+    schema: str
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+class ReplicaIdentity(StrEnum):
+    """What of the old row the source logs for an UPDATE or DELETE."""
+
+    DEFAULT = "default"  # the primary key
+    INDEX = "index"  # the columns of one unique index
+    FULL = "full"  # every column
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index or unique constraint. `definition` is the engine's own DDL with the table's name quoted in it."""
+
+    name: str
+    columns: tuple[str, ...]
+    unique: bool
+    definition: str
+    constraint: str = ""  # the constraint's definition where the index backs one: `UNIQUE (a) DEFERRABLE`
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key. `definition` is what follows `ADD CONSTRAINT name`."""
+
+    name: str
+    columns: tuple[str, ...]
+    refers_to: TableName
+    refers_columns: tuple[str, ...]
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserType:
+    """A type that a target must have before it can have the table: enum, domain, composite or range.
+
+    `requires` are the names of user types that must be there first.
+    """
+
+    name: TableName
+    kind: str  # enum | domain | composite | range
+    definition: str  # what follows CREATE TYPE/DOMAIN name
+    requires: tuple[TableName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One version of a table's shape.
+
+    `id` is the engine's own number for the table (PostgreSQL: oid), which survives a rename. `key` are the
+    columns that find one row: the primary key, else the replica identity index, else the rule's key; empty
+    for a table without one, which is then matched by all columns. `version` counts the shapes seen.
+    """
+
+    name: TableName
+    id: int
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    identity: ReplicaIdentity = ReplicaIdentity.DEFAULT
+    version: int = 0
+    indexes: tuple[Index, ...] = field(default=(), compare=False)
+    foreign_keys: tuple[ForeignKey, ...] = field(default=(), compare=False)
+    types: tuple[UserType, ...] = field(default=(), compare=False)
+    estimated_rows: int = field(default=-1, compare=False)
+    bytes: int = field(default=0, compare=False)
+    partitioned: bool = field(default=False, compare=False)
+    comment: str = field(default="", compare=False)
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`. Raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def key_indexes(self) -> tuple[int, ...]:
+        """Positions of the key's columns within `columns`."""
+        names = self.column_names
+        return tuple(names.index(name) for name in self.key)
