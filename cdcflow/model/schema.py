@@ -132,6 +132,8 @@ class Table:
     `id` is the engine's own number for the table (PostgreSQL: oid), which survives a rename. `key` are the
     columns that find one row: the primary key, else the replica identity index, else the rule's key; empty
     for a table without one, which is then matched by all columns. `version` counts the shapes seen.
+    `partitioned` is set on the root of a partition tree, `partition_of` (the root's name) on each of its leaves:
+    the rows are captured through one or the other, never both.
     """
 
     name: TableName
@@ -147,6 +149,7 @@ class Table:
     estimated_rows: int = field(default=-1, compare=False)
     bytes: int = field(default=0, compare=False)
     partitioned: bool = field(default=False, compare=False)
+    partition_of: TableName | None = field(default=None, compare=False)
     comment: str = field(default="", compare=False)
 
     def column(self, name: str) -> Column:
