@@ -58,7 +58,8 @@ class NativeType:
 class Column:
     """One column. `default` is the source's expression text, None where there is none.
 
-    `generated` is '' or 'stored' or 'virtual'; `identity` is '' or 'always' or 'by default'.
+    `generated` is '' or 'stored' or 'virtual'; `identity` is '' or 'always' or 'by default'. `number` is the
+    engine's own number for the column, which survives a rename (PostgreSQL: attnum); 0 where unknown.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Column:
     default: str | None = None
     generated: str = ""
     identity: str = ""
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)
