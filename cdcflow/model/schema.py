@@ -41,7 +41,8 @@ class NativeType:
 
     `text` is how the engine writes it in DDL, qualified where it is not built in
     (`numeric(12,2)`, `"shop"."mood"`, `int unsigned`). `oid` and `modifier` are PostgreSQL's (0 and -1
-    elsewhere). `element` is an array's element type; `base` a domain's base type.
+    elsewhere). `element` is an array's element type; `base` a domain's base type; `fields` a composite's
+    attributes, name and type (empty where they are not known: its value is then read as text per field).
     """
 
     text: str
@@ -52,6 +53,7 @@ class NativeType:
     labels: tuple[str, ...] = ()
     element: NativeType | None = None
     base: NativeType | None = None
+    fields: tuple[tuple[str, NativeType], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
