@@ -61,7 +61,9 @@ class Column:
     """One column. `default` is the source's expression text, None where there is none.
 
     `generated` is '' or 'stored' or 'virtual'; `identity` is '' or 'always' or 'by default'. `number` is the
-    engine's own number for the column, which survives a rename (PostgreSQL: attnum); 0 where unknown.
+    engine's own number for the column, which survives a rename (PostgreSQL: attnum); 0 where unknown. `missing`
+    is the value, as canonical text, that rows older than the column hold without having been rewritten
+    (PostgreSQL: attmissingval); None where there is none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Column:
     generated: str = ""
     identity: str = ""
     number: int = field(default=0, compare=False)
+    missing: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)
