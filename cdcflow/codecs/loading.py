@@ -1,0 +1,99 @@
+"""Which form of the hot modules runs: the compiled one, or the same file as plain Python.
+
+`CDCFLOW_CODECS` decides: `auto` (the default) takes the compiled module where there is one, `compiled` and
+`plain` force the choice, and a forced choice that cannot be had raises ImportError at import.
+
+A hot module's extension lies beside its source and has the same name, so an ordinary import finds the
+compiled one first. The package that holds a hot module therefore calls `load` once, in its `__init__`,
+before anybody can import the module by name; afterwards ordinary imports get what was loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+Form = Literal["compiled", "plain"]
+
+# In the order in which they may import one another: a module stands after those it needs, or the needed
+# one would be imported by name, compiled, before its own turn to be forced plain. Same list as setup.py.
+HOT_MODULES: tuple[str, ...] = ()
+
+
+def wanted() -> Literal["compiled", "plain", "auto"]:
+    """Return what `CDCFLOW_CODECS` asks for.
+
+    Raises:
+        ImportError: it holds none of the three words.
+    """
+    word = os.environ.get("CDCFLOW_CODECS", "") or "auto"
+    match word:
+        case "compiled" | "plain" | "auto":
+            return word
+    raise ImportError(f"CDCFLOW_CODECS is {word!r}; it must be compiled, plain or auto")
+
+
+def form(module: ModuleType) -> Form:
+    """Return in which form a module was loaded."""
+    return "plain" if str(module.__file__).endswith(".py") else "compiled"
+
+
+def load(name: str) -> ModuleType:
+    """Import one hot module in the form that is wanted, and return it.
+
+    Raises:
+        ImportError: the form that `CDCFLOW_CODECS` forces is not there, or the other one was imported first.
+    """
+    choice = wanted()
+    module = sys.modules.get(name)
+    if module is None:
+        module = _load_plain(name) if choice == "plain" else _load_first_found(name, choice)
+    if choice not in ("auto", form(module)):
+        raise ImportError(
+            f"CDCFLOW_CODECS={choice} but {name} is {form(module)} ({module.__file__}): "
+            + (
+                "build it with `CDCFLOW_COMPILE=require pip install .` (needs a C compiler)"
+                if choice == "compiled"
+                else "it was imported before its package could load it"
+            ),
+            name=name,
+        )
+    return module
+
+
+def loaded() -> dict[str, Form]:
+    """Return the form of each hot module, importing those that were not needed yet."""
+    return {name: form(importlib.import_module(name)) for name in HOT_MODULES}
+
+
+def _load_first_found(name: str, choice: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        # An extension of another interpreter's ABI, or one that needs a sibling which could not be compiled.
+        if choice == "compiled":
+            raise
+        return _load_plain(name)
+
+
+def _load_plain(name: str) -> ModuleType:
+    package, _, stem = name.rpartition(".")
+    parent = importlib.import_module(package)
+    path = Path(str(parent.__file__)).with_name(stem + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"{path} is missing: the plain form of {name}", name=name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    setattr(parent, stem, module)
+    return module

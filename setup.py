@@ -1,0 +1,58 @@
+"""The compiled modules: each `*_cy.py` becomes an extension where Cython and a C compiler are there.
+
+`CDCFLOW_COMPILE` in the environment of the build: `auto` (default) compiles what it can and goes on without
+what it cannot, `require` fails instead, `forbid` makes a package of plain Python.
+What the package is stands in setup.cfg.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+from setuptools import Extension, setup
+
+# A new hot module is added here and in cdcflow/codecs/loading.py; tests/unit/test_build.py compares both
+# with the files.
+HOT_MODULES: tuple[str, ...] = ()
+
+CHOICE = os.environ.get("CDCFLOW_COMPILE", "") or "auto"
+if CHOICE not in ("auto", "require", "forbid"):
+    sys.exit(f"CDCFLOW_COMPILE is {CHOICE!r}; it must be auto, require or forbid")
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+}
+
+
+def extensions() -> dict[str, Any]:
+    """Return the arguments of `setup` that concern the extensions."""
+    if CHOICE == "forbid" or (CHOICE == "auto" and platform.python_implementation() != "CPython"):
+        return {}
+    try:
+        from Cython.Build import build_ext
+    except ImportError:
+        if CHOICE == "require":
+            sys.exit("CDCFLOW_COMPILE=require, but Cython is not installed")
+        return {}
+    modules = []
+    for name in HOT_MODULES:
+        extension = Extension(
+            name,
+            [name.replace(".", "/") + ".py"],
+            optional=CHOICE == "auto",
+            extra_compile_args=["-O3"] if os.name == "posix" else [],
+        )
+        extension.cython_directives = dict(DIRECTIVES)
+        modules.append(extension)
+    return {"ext_modules": modules, "cmdclass": {"build_ext": build_ext}}
+
+
+if __name__ == "__main__":
+    setup(**extensions())
