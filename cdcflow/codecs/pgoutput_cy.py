@@ -1,0 +1,660 @@
+"""pgoutput messages to frames: the bytes of a logical replication stream become rows grouped by table.
+
+Protocol: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html (version 1) inside
+https://www.postgresql.org/docs/current/protocol-replication.html (XLogData, primary keepalive).
+
+This file runs as it is and is compiled by Cython where a compiler is there. Nothing in it does I/O.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from cdcflow.codecs import shim as cython
+
+if cython.compiled:
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+    from cython.cimports.libc.stdlib import free, realloc
+    from cython.cimports.libc.string import memcpy, memmove
+
+# Microseconds between PostgreSQL's epoch (2000-01-01) and the Unix epoch.
+POSTGRES_EPOCH_US = 946_684_800_000_000
+
+_ORDER = sys.byteorder
+
+_NULL = cython.declare(cython.int, -1)
+_UNCHANGED = cython.declare(cython.int, -2)
+
+
+class MessageError(ValueError):
+    """A message does not have the form that the protocol says."""
+
+
+@cython.final
+@cython.cclass
+class Arena:
+    """Bytes that only grow at the end and are taken from the front."""
+
+    data: cython.p_uchar
+    size: cython.Py_ssize_t
+    capacity: cython.Py_ssize_t
+    absent: cython.bint  # a cell marked unchanged was written since this was last cleared
+    plain: bytearray
+
+    def __cinit__(self):
+        if cython.compiled:
+            self.data = cython.NULL
+        self.size = 0
+        self.capacity = 0
+        self.absent = False
+
+    def __init__(self):
+        self.plain = bytearray()
+        self.absent = False
+        if not cython.compiled:
+            self.size = 0
+
+    def __dealloc__(self):
+        if cython.compiled:
+            free(self.data)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(-1)
+    def reserve(self, more: cython.Py_ssize_t) -> cython.int:
+        """Make room for `more` bytes."""
+        if cython.compiled:
+            capacity: cython.Py_ssize_t
+            grown: cython.p_uchar
+            if self.size + more > self.capacity:
+                capacity = self.capacity + self.capacity // 2 + more + 1024
+                grown = cython.cast(cython.p_uchar, realloc(self.data, capacity))
+                if grown == cython.NULL:
+                    raise MemoryError
+                self.data = grown
+                self.capacity = capacity
+        return 0
+
+    # The three below expect that `reserve` was called.
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def byte(self, value: cython.int) -> cython.void:
+        if cython.compiled:
+            self.data[self.size] = cython.cast(cython.uchar, value)
+        else:
+            self.plain.append(value)
+        self.size += 1
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def int32(self, value: cython.int) -> cython.void:
+        if cython.compiled:
+            memcpy(self.data + self.size, cython.address(value), 4)
+        else:
+            self.plain += value.to_bytes(4, _ORDER, signed=True)
+        self.size += 4
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def int64(self, value: cython.longlong) -> cython.void:
+        if cython.compiled:
+            memcpy(self.data + self.size, cython.address(value), 8)
+        else:
+            self.plain += value.to_bytes(8, _ORDER, signed=True)
+        self.size += 8
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def copy(self, source: cython.p_uchar, start: cython.Py_ssize_t, count: cython.Py_ssize_t) -> cython.void:
+        if cython.compiled:
+            memcpy(self.data + self.size, source + start, count)
+        else:
+            self.plain += source[start : start + count]
+        self.size += count
+
+    @cython.cfunc
+    def take(self, count: cython.Py_ssize_t) -> bytes:
+        """Remove and return the first `count` bytes."""
+        taken: bytes
+        if cython.compiled:
+            taken = PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.data), count)
+            if count < self.size:
+                memmove(self.data, self.data + count, self.size - count)
+            self.size -= count
+            # A value of many megabytes came by: do not keep its room for ever.
+            if self.capacity > 67108864 and self.size < 1048576:
+                self.data = cython.cast(cython.p_uchar, realloc(self.data, 1048576))
+                self.capacity = 1048576
+        else:
+            taken = bytes(self.plain[:count])
+            del self.plain[:count]
+            self.size -= count
+        return taken
+
+    @cython.cfunc
+    def piece(self, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytes:
+        """Return a copy of the bytes from `start` to `end`."""
+        if cython.compiled:
+            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.data + start), end - start)
+        return bytes(self.plain[start:end])
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def cut(self, size: cython.Py_ssize_t) -> cython.void:
+        """Forget what is behind the first `size` bytes."""
+        if not cython.compiled:
+            del self.plain[size:]
+        self.size = size
+
+
+@cython.final
+@cython.cclass
+class Frame:
+    """Rows of one relation in one shape that are decoded and not yet taken."""
+
+    number: cython.int
+    width: cython.int
+    skip_until: cython.ulonglong
+    idempotent_until: cython.ulonglong
+    idempotent: cython.bint
+    touched: cython.bint
+    ops: Arena
+    after: Arena
+    after_sizes: Arena
+    before: Arena
+    before_sizes: Arena
+    whole_rows: cython.Py_ssize_t  # these three: up to the last commit
+    whole_after: cython.Py_ssize_t
+    whole_before: cython.Py_ssize_t
+
+    def __init__(self, number: int, width: int, skip_until: int, idempotent_until: int):
+        self.number = number
+        self.width = width
+        self.skip_until = skip_until
+        self.idempotent_until = idempotent_until
+        self.idempotent = False
+        self.touched = False
+        self.ops = Arena()
+        self.after = Arena()
+        self.after_sizes = Arena()
+        self.before = Arena()
+        self.before_sizes = Arena()
+        self.whole_rows = self.whole_after = self.whole_before = 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def settle(self) -> cython.void:
+        self.whole_rows = self.ops.size
+        self.whole_after = self.after.size
+        self.whole_before = self.before.size
+
+    @cython.cfunc
+    def take(self) -> tuple:
+        """Remove and return everything up to the last commit."""
+        rows: cython.Py_ssize_t = self.whole_rows
+        taken: tuple = (
+            self.number,
+            self.ops.take(rows),
+            self.after.take(self.whole_after),
+            self.after_sizes.take(rows * 4),
+            self.before.take(self.whole_before),
+            self.before_sizes.take(rows * 4),
+            self.idempotent,
+        )
+        self.whole_rows = self.whole_after = self.whole_before = 0
+        if self.ops.size == 0:
+            self.idempotent = False
+        return taken
+
+
+@cython.final
+@cython.cclass
+class Decoder:
+    """Turns length-prefixed CopyData payloads into frames.
+
+    The caller feeds a buffer until all of it is used; `feed` stops early where Python has to look: at a
+    message that it hands over as `event`, at a commit when `stop_at_commit` is set, and when the rows of an
+    open transaction pass `piece_bytes`.
+    """
+
+    frames: dict  # oid -> Frame
+    listed: list  # frames with rows, in order of first touch
+    open_frames: list  # frames with rows of the open transaction
+    last_oid: cython.uint
+    last_frame: Frame
+    order: Arena
+    marks: Arena
+    whole_order: cython.Py_ssize_t
+    piece_bytes: cython.Py_ssize_t
+    open_bytes: cython.Py_ssize_t
+    next_number: cython.int
+    stop_at_commit: cython.bint
+    in_transaction: cython.bint
+    committed: cython.bint
+    reply_requested: cython.bint
+    final_lsn: cython.ulonglong
+    end_lsn: cython.ulonglong
+    heartbeat_lsn: cython.ulonglong
+    commit_us: cython.longlong
+    first_commit_us: cython.longlong
+    last_commit_us: cython.longlong
+    sent_us: cython.longlong
+    lag_us: cython.longlong
+    xid: cython.uint
+    transactions: cython.Py_ssize_t
+    open_rows: cython.Py_ssize_t
+    whole_bytes: cython.Py_ssize_t
+    event_type: cython.int
+    event_body: bytes
+
+    def __init__(self, piece_bytes: int):
+        self.frames = {}
+        self.listed = []
+        self.open_frames = []
+        self.last_oid = 0
+        self.last_frame = None
+        self.order = Arena()
+        self.marks = Arena()
+        self.whole_order = 0
+        self.piece_bytes = piece_bytes
+        self.open_bytes = 0
+        self.next_number = 0
+        self.stop_at_commit = False
+        self.in_transaction = False
+        self.committed = False
+        self.reply_requested = False
+        self.final_lsn = 0
+        self.end_lsn = 0
+        self.heartbeat_lsn = 0
+        self.commit_us = 0
+        self.first_commit_us = 0
+        self.last_commit_us = 0
+        self.sent_us = 0
+        self.lag_us = 0
+        self.xid = 0
+        self.transactions = 0
+        self.open_rows = 0
+        self.whole_bytes = 0
+        self.event_type = 0
+        self.event_body = b""
+
+    # What the stream reads and sets between two feeds.
+
+    def follow(self, oid: int, width: int, skip_until: int, idempotent_until: int) -> int:
+        """Start a new frame for relation `oid` and return its number; what it held before is kept to be taken."""
+        frame = Frame(self.next_number, width, skip_until, idempotent_until)
+        self.next_number += 1
+        self.frames[oid] = frame
+        self.last_oid = 0
+        self.last_frame = None
+        return frame.number
+
+    def forget(self, oid: int) -> None:
+        """Drop the rows of relation `oid` from now on."""
+        self.frames.pop(oid, None)
+        self.last_oid = 0
+        self.last_frame = None
+
+    def status(self) -> tuple:
+        """Return (in_transaction, whole rows, open rows, transactions, end_lsn, heartbeat_lsn, final_lsn)."""
+        return (
+            bool(self.in_transaction),
+            self.whole_order // 4,
+            self.open_rows,
+            self.transactions,
+            self.end_lsn,
+            self.heartbeat_lsn,
+            self.final_lsn,
+        )
+
+    def clock(self) -> tuple:
+        """Return (sent, lag, commit time of the open transaction) in microseconds, the source's clock."""
+        return self.sent_us, self.lag_us, self.commit_us
+
+    def wants_reply(self) -> bool:
+        """Return whether a keepalive asked for an answer since the last call."""
+        wanted: cython.bint = self.reply_requested
+        self.reply_requested = False
+        return bool(wanted)
+
+    def event(self) -> tuple:
+        """Return and clear the message that stopped `feed`: (type byte or 0, body)."""
+        found: tuple = (self.event_type, self.event_body)
+        self.event_type = 0
+        self.event_body = b""
+        return found
+
+    def hold(self, stop_at_commit: bool) -> None:
+        """Make `feed` return behind the next commit message (or no longer)."""
+        self.stop_at_commit = stop_at_commit
+
+    def just_committed(self) -> bool:
+        """Return whether `feed` stopped because of `hold`, and clear that."""
+        committed: cython.bint = self.committed
+        self.committed = False
+        return bool(committed)
+
+    def take(self, everything: bool) -> tuple:
+        """Remove and return rows: up to the last commit, or with `everything` those of the open transaction too.
+
+        Returns:
+            (frames, order, marks, transactions, first_commit_us, last_commit_us, nbytes); a frame is
+            (number, ops, after, after_sizes, before, before_sizes, idempotent).
+        """
+        frame: Frame
+        taken: list = []
+        left: list = []
+        if everything:
+            self._settle()
+            self.open_rows = 0
+            self.open_bytes = 0
+        for frame in self.listed:
+            if frame.whole_rows > 0:
+                taken.append(frame.take())
+            if frame.ops.size > 0:
+                left.append(frame)
+        self.listed = left
+        found: tuple = (
+            taken,
+            self.order.take(self.whole_order),
+            self.marks.take(self.marks.size),
+            self.transactions,
+            self.first_commit_us,
+            self.last_commit_us,
+            self.whole_bytes,
+        )
+        self.whole_order = 0
+        self.transactions = 0
+        self.first_commit_us = 0
+        self.last_commit_us = 0
+        self.whole_bytes = 0
+        return found
+
+    @cython.cfunc
+    def _settle(self):
+        frame: Frame
+        for frame in self.open_frames:
+            frame.settle()
+            frame.touched = False
+        self.open_frames.clear()
+        self.whole_order = self.order.size
+        self.whole_bytes += self.open_bytes
+
+    def feed(self, buffer: bytes, start: cython.Py_ssize_t) -> int:
+        """Decode `buffer` (native uint32 length + payload, repeated) from `start`; return where it stopped.
+
+        Raises:
+            MessageError: a length, type or order that the protocol does not have.
+        """
+        p: cython.p_uchar
+        at: cython.Py_ssize_t = start
+        size: cython.Py_ssize_t = len(buffer)
+        length: cython.Py_ssize_t
+        end: cython.Py_ssize_t
+        kind: cython.int
+        count32: cython.uint = 0
+        if cython.compiled:
+            p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(buffer))
+        else:
+            p = buffer
+        while at < size:
+            if at + 5 > size:
+                raise MessageError("buffer ends inside a message length")
+            if cython.compiled:
+                memcpy(cython.address(count32), p + at, 4)
+                length = count32
+            else:
+                length = int.from_bytes(p[at : at + 4], _ORDER)
+            at += 4
+            end = at + length
+            if length < 1 or end > size:
+                raise MessageError("buffer ends inside a message")
+            kind = p[at]
+            if kind == 0x77:  # w: XLogData: start, end, send time, message
+                if length < 26:
+                    raise MessageError("XLogData message is too short")
+                self.sent_us = cython.cast(cython.longlong, _be64(p, at + 17)) + POSTGRES_EPOCH_US
+                if self._message(p, at + 25, end):
+                    return end
+            elif kind == 0x6B:  # k: keepalive: end, send time, reply requested
+                if length < 18:
+                    raise MessageError("keepalive message is too short")
+                self.sent_us = cython.cast(cython.longlong, _be64(p, at + 9)) + POSTGRES_EPOCH_US
+                if not self.in_transaction:
+                    self.heartbeat_lsn = _be64(p, at + 1)
+                    self.lag_us = 0
+                if p[at + 17]:
+                    self.reply_requested = True
+            else:
+                raise MessageError(f"unknown replication message type {kind}")
+            at = end
+        return at
+
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def _message(self, p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.int:
+        """Decode one pgoutput message; return 1 where `feed` has to stop."""
+        kind: cython.int = p[at]
+        at += 1
+        if kind == 0x49 or kind == 0x55 or kind == 0x44:  # I U D
+            return self._row(kind, p, at, end)
+        if kind == 0x42:  # B: final lsn, commit time, xid
+            if end - at < 20:
+                raise MessageError("Begin message is too short")
+            if self.in_transaction:
+                raise MessageError("Begin inside a transaction")
+            self.in_transaction = True
+            self.final_lsn = _be64(p, at)
+            self.commit_us = cython.cast(cython.longlong, _be64(p, at + 8)) + POSTGRES_EPOCH_US
+            self.xid = _be32(p, at + 16)
+            self.lag_us = self.sent_us - self.commit_us
+            return 0
+        if kind == 0x43:  # C: flags, commit lsn, end lsn, commit time
+            if end - at < 25:
+                raise MessageError("Commit message is too short")
+            if not self.in_transaction:
+                raise MessageError("Commit outside a transaction")
+            self._commit(_be64(p, at + 9))
+            if self.stop_at_commit:
+                self.committed = True
+                return 1
+            return 0
+        if kind == 0x52 or kind == 0x54 or kind == 0x4D:  # R T M: for Python
+            self.event_type = kind
+            self.event_body = p[at:end]
+            return 1
+        if kind == 0x59 or kind == 0x4F:  # Y O: a type's name, a transaction's origin: nothing to keep
+            return 0
+        raise MessageError(f"unknown pgoutput message type {kind}")
+
+    @cython.cfunc
+    def _commit(self, end_lsn: cython.ulonglong):
+        self.in_transaction = False
+        self._settle()
+        self.end_lsn = end_lsn
+        if end_lsn > self.heartbeat_lsn:
+            self.heartbeat_lsn = end_lsn
+        if self.transactions == 0:
+            self.first_commit_us = self.commit_us
+        self.last_commit_us = self.commit_us
+        self.transactions += 1
+        self.marks.reserve(32)
+        self.marks.int64(self.open_rows)
+        self.marks.int64(cython.cast(cython.longlong, end_lsn))
+        self.marks.int64(self.commit_us)
+        self.marks.int64(self.xid)
+        self.open_rows = 0
+        self.open_bytes = 0
+
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def _row(self, kind: cython.int, p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.int:
+        frame: Frame
+        oid: cython.uint
+        mark: cython.int
+        before_start: cython.Py_ssize_t
+        after_start: cython.Py_ssize_t
+        if not self.in_transaction:
+            raise MessageError("row outside a transaction")
+        if end - at < 5:
+            raise MessageError("row message is too short")
+        oid = _be32(p, at)
+        at += 4
+        if oid == self.last_oid:
+            frame = self.last_frame
+        else:
+            frame = self.frames.get(oid)
+            self.last_oid = oid
+            self.last_frame = frame
+        if frame is None or frame.skip_until > self.final_lsn:
+            return 0
+        if not frame.touched:
+            frame.touched = True
+            self.open_frames.append(frame)
+            if frame.ops.size == 0:
+                self.listed.append(frame)
+        before_start = frame.before.size
+        after_start = frame.after.size
+        mark = p[at]
+        if mark == 0x4B or mark == 0x4F:  # K O: the old key or the old row
+            if kind == 0x49:
+                raise MessageError("an insert has no old row")
+            at = _cells(frame.before, frame.width, p, at + 1, end, mark == 0x4B)
+            if kind == 0x55:
+                if at >= end:
+                    raise MessageError("an update has no new row")
+                mark = p[at]
+        elif kind == 0x44:
+            raise MessageError("a delete has no old row")
+        if kind != 0x44:
+            if mark != 0x4E:  # N
+                raise MessageError("a row has no new tuple")
+            frame.after.absent = False
+            at = _cells(frame.after, frame.width, p, at + 1, end, False)
+            if frame.after.absent and frame.before.size > before_start:
+                _fill(frame.after, after_start, frame.before.piece(before_start, frame.before.size), frame.width)
+        if at != end:
+            raise MessageError("a row message is longer than its tuples")
+        frame.ops.reserve(1)
+        frame.ops.byte(kind)
+        frame.after_sizes.reserve(4)
+        frame.after_sizes.int32(cython.cast(cython.int, frame.after.size - after_start))
+        frame.before_sizes.reserve(4)
+        frame.before_sizes.int32(cython.cast(cython.int, frame.before.size - before_start))
+        if frame.idempotent_until > self.final_lsn:
+            frame.idempotent = True
+        self.order.reserve(4)
+        self.order.int32(frame.number)
+        self.open_rows += 1
+        self.open_bytes += frame.after.size - after_start + frame.before.size - before_start + 13
+        return 1 if self.open_bytes > self.piece_bytes else 0
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _be32(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.uint:
+    value: cython.uint = p[at]
+    value = (value << 8) | p[at + 1]
+    value = (value << 8) | p[at + 2]
+    return (value << 8) | p[at + 3]
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _be64(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
+    value: cython.ulonglong = _be32(p, at)
+    return (value << 32) | _be32(p, at + 4)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def _cells(
+    arena: Arena,
+    width: cython.int,
+    p: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    key_only: cython.bint,
+) -> cython.Py_ssize_t:
+    """Append one TupleData as cells; return where it ended.
+
+    In a key-only tuple the server writes NULL for every column outside the replica identity: absent, not NULL.
+    """
+    count: cython.int
+    index: cython.int
+    kind: cython.int
+    length: cython.Py_ssize_t
+    if end - at < 2:
+        raise MessageError("tuple is too short")
+    count = (p[at] << 8) | p[at + 1]
+    at += 2
+    if count != width:
+        raise MessageError(f"tuple has {count} columns, its relation has {width}")
+    arena.reserve(end - at + 4 * cython.cast(cython.Py_ssize_t, count))
+    for index in range(count):
+        if at >= end:
+            raise MessageError("tuple ends before its columns do")
+        kind = p[at]
+        at += 1
+        if kind == 0x74:  # t: text
+            if end - at < 4:
+                raise MessageError("tuple ends inside a length")
+            length = _be32(p, at)
+            at += 4
+            if length > end - at:
+                raise MessageError("tuple ends inside a value")
+            arena.int32(cython.cast(cython.int, length))
+            arena.copy(p, at, length)
+            at += length
+        elif kind == 0x6E:  # n: NULL
+            arena.int32(_UNCHANGED if key_only else _NULL)
+        elif kind == 0x75:  # u: unchanged TOAST
+            arena.int32(_UNCHANGED)
+            arena.absent = True
+        else:
+            raise MessageError(f"unknown column kind {kind}")
+    return at
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def _fill(arena: Arena, start: cython.Py_ssize_t, before: bytes, width: cython.int) -> cython.int:
+    """Replace unchanged cells of the image at `start` by the old row's, where the old row has them.
+
+    Under REPLICA IDENTITY FULL the server writes the old row whole, TOASTed values too.
+    """
+    filled: bytes = _merged(arena.piece(start, arena.size), before, width)
+    arena.cut(start)
+    arena.reserve(len(filled))
+    if cython.compiled:
+        arena.copy(cython.cast(cython.p_uchar, PyBytes_AS_STRING(filled)), 0, len(filled))
+    else:
+        arena.copy(filled, 0, len(filled))
+    return 0
+
+
+@cython.cfunc
+def _merged(after: bytes, before: bytes, width: cython.int) -> bytes:
+    """Return `after` with its unchanged cells taken from `before`: plain Python, because it is rare."""
+    parts: list = []
+    after_at: cython.Py_ssize_t = 0
+    before_at: cython.Py_ssize_t = 0
+    index: cython.int
+    for index in range(width):
+        length = int.from_bytes(after[after_at : after_at + 4], _ORDER, signed=True)
+        old_length = int.from_bytes(before[before_at : before_at + 4], _ORDER, signed=True)
+        after_end = after_at + 4 + max(length, 0)
+        before_end = before_at + 4 + max(old_length, 0)
+        parts.append(before[before_at:before_end] if length == -2 else after[after_at:after_end])
+        after_at, before_at = after_end, before_end
+    return b"".join(parts)
