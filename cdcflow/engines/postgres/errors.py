@@ -76,7 +76,7 @@ _ROW_FAULTS = {
 
 _COPY_CONTEXT = re.compile(r"COPY .*?, line (\d+)(?:, column (.+?))?(?::|$)")
 _NO_ROUTE = ("could not translate host name", "failed to resolve host")
-_TLS = ("SSL", "certificate", "TLS")
+_TLS = ("certificate", "support SSL", "SSL was required", "does not match host name", "tlsv1", "sslv3", "wrong version")
 _BAD_OPTION = ("invalid connection option", "invalid URI", "bad value for connect_timeout")
 
 
@@ -146,7 +146,7 @@ def _read(exc: psycopg.Error) -> _Report:
 def _with_state(report: _Report, side: Side, at: str) -> CdcflowError:
     state, message = report.state, report.message
     if state == FENCED_SQLSTATE:
-        return fenced(at)
+        return fenced(at, message)
     if state in _TEMPORARY:
         return _unavailable(side)(
             f"the {side} cannot go on now: {_TEMPORARY[state]}", at=at, why=message, do=_HOW_TO_WAIT.get(state, "")
@@ -180,13 +180,13 @@ def _with_state(report: _Report, side: Side, at: str) -> CdcflowError:
     return OperatorError(f"the {side} refused a statement", at=at, why=why)
 
 
-def fenced(at: str) -> Fenced:
+def fenced(at: str, why: str) -> Fenced:
     """Return the error for a write that found another epoch than ours in the target."""
     return Fenced(
-        "another instance of this pipeline took over",
+        "this instance no longer holds the lease of the pipeline",
         at=at,
-        why="its lease is newer than ours, so nothing of ours was written",
-        do="let only one instance of a pipeline run; `cdcflow status` says which one holds the lease",
+        why=f"{why}; nothing of ours was written",
+        do="let one instance of a pipeline run: `cdcflow status` says which one holds the lease",
     )
 
 
@@ -229,7 +229,7 @@ def _without_state(exc: psycopg.Error, side: Side, at: str) -> CdcflowError:
         return _denied(text, side, at)
     if "sorry, too many clients already" in text or "remaining connection slots" in text:
         return _unavailable(side)(f"the {side} has no connection slot left", at=at, why=text, do=_HOW_TO_WAIT["53300"])
-    if any(words in text for words in _TLS) and "closed" not in text and "SYSCALL" not in text:
+    if any(words in text for words in _TLS):
         return AccessDenied(
             f"the {side} and cdcflow do not agree on TLS",
             at=at,
@@ -267,6 +267,8 @@ def _mend(message: str, side: Side, role: str) -> tuple[str, str]:
     """Say what was denied, and the statement or edit that grants it."""
     if found := re.search(r'database "(.+)" does not exist', message):
         return f"the {side} has no such database", f"CREATE DATABASE {ident(found[1])}, or correct the URL"
+    if found := re.search(r'permission denied for database "(.+?)".* CONNECT', message):
+        return f"the user may not connect to the {side}", f"GRANT CONNECT ON DATABASE {ident(found[1])} TO {role}"
     if "password" in message or "authentication failed" in message:
         return f"the {side} refused user or password", "correct the user or the password in the URL"
     if "pg_hba.conf" in message:
