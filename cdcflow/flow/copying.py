@@ -1,0 +1,294 @@
+"""The copy of tables under one snapshot: chunks of all of them in one queue, several workers, resumable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from cdcflow.errors import (
+    CdcflowError,
+    ConfigError,
+    CopyRestart,
+    Fenced,
+    PositionLost,
+    Retry,
+    SourceChanged,
+)
+from cdcflow.flow import lifecycle, shapes
+from cdcflow.flow.parts import Parts
+from cdcflow.flow.roster import Roster
+from cdcflow.model.copy import Chunk, DoneChunk, TableState
+from cdcflow.model.ports import Loader, Snapshot
+from cdcflow.model.route import Route
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+# How often the waiting thread looks whether the workers move and whether it should end.
+TICK_SECONDS = 0.5
+
+# How often the lease is looked at while nothing else would notice its loss.
+LEASE_EVERY_SECONDS = 5.0
+
+
+class _Ended(Exception):  # noqa: N818 - not an error: it rolls an unfinished chunk back
+    """Raised inside a chunk that should not go on."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """One table in this round."""
+
+    route: Route
+    chunks: list[Chunk]
+    merge: bool
+    rows: int = 0
+    bytes: int = 0
+    running: int = 0
+    over: bool = False
+
+
+@dataclass(slots=True)
+class Copied:
+    """What a round came to."""
+
+    finished: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
+
+
+def concerns_one_table(error: CdcflowError) -> bool:
+    """Whether the error fails the table it happened with, and the others may go on."""
+    if isinstance(error, (Fenced, PositionLost, SourceChanged)):
+        return False
+    return error.retry is Retry.OPERATOR or isinstance(error, ConfigError)
+
+
+class Round:
+    """Copies tables under one snapshot. `stamps` are the tables' fingerprints from before it was taken."""
+
+    def __init__(self, parts: Parts, roster: Roster, snapshot: Snapshot, stamps: dict[int, str]) -> None:
+        self._parts = parts
+        self._roster = roster
+        self._snapshot = snapshot
+        self._stamps = stamps
+        self._pipeline = parts.settings.pipeline
+        self._jobs: dict[int, _Job] = {}
+        self._copied = Copied()
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._ended = False
+        self._moved = 0
+
+    def run(self, table_ids: Iterable[int], ended: threading.Event | None = None) -> Copied:
+        """Copy what is left of the tables. Returns early, with what is done, when the pipeline is told to stop.
+
+        A table that cannot be copied becomes `failed` and the others go on.
+
+        Raises:
+            Unavailable: a server is away; finished chunks stay, a later round goes on from them.
+            Fenced: another instance took the pipeline over.
+        """
+        for table_id in table_ids:
+            if self._parts.stop.is_set():
+                break
+            self._open(table_id)
+        count = min(self._parts.settings.workers, sum(len(job.chunks) for job in self._jobs.values()))
+        workers = [threading.Thread(target=self._work, name=f"cdcflow-copy-{n}", daemon=True) for n in range(count)]
+        for worker in workers:
+            worker.start()
+        try:
+            self._attend(workers, ended)
+        finally:
+            with self._changed:
+                self._ended = True
+            for worker in workers:
+                worker.join()
+        if self._failure is not None:
+            raise self._failure
+        self._verify()
+        return self._copied
+
+    # -- preparing
+
+    def _open(self, table_id: int) -> None:
+        """Plan one table's chunks and make the table in the target."""
+        roster, target = self._roster, self._parts.target
+        record, route = roster.record(table_id), roster.route(table_id)
+        try:
+            target.create(route)
+            done: list[DoneChunk] = []
+            if record.state is TableState.COPYING:
+                done = self._parts.store.chunks(self._pipeline, table_id)
+            elif record.reason == lifecycle.AGAIN:
+                target.clear(route)
+            try:
+                chunks = self._snapshot.plan(route, done)
+            except CopyRestart as restart:
+                log.info("copy starts over", table=str(record.source), why=restart.what)
+                roster.put(lifecycle.again(record))
+                target.clear(route)
+                done = []
+                chunks = self._snapshot.plan(route, done)
+        except CdcflowError as error:
+            if not concerns_one_table(error):
+                raise
+            self._fail(table_id, error)
+            return
+        resumed = bool(done)
+        shape = shapes.to_text(route.source)
+        stamp = self._stamps.get(table_id, "")
+        roster.put(lifecycle.copying(record, self._snapshot.position, stamp, shape, resumed=resumed))
+        job = _Job(route, list(reversed(chunks)), resumed, sum(c.rows for c in done), sum(c.bytes for c in done))
+        self._jobs[table_id] = job
+        log.info("copying table", table=str(record.source), chunks=len(chunks), resumed=resumed)
+        self._tell(job)
+        if not chunks:
+            self._finish(table_id, job)
+
+    # -- the workers
+
+    def _work(self) -> None:
+        loader: Loader | None = None
+        try:
+            while (item := self._next()) is not None:
+                table_id, chunk = item
+                if loader is None:
+                    loader = self._parts.target.loader()
+                try:
+                    self._load(loader, table_id, chunk)
+                except CdcflowError as error:
+                    if not concerns_one_table(error) and not isinstance(error, CopyRestart):
+                        raise
+                    # The loader's transaction is void; the next table gets a new one.
+                    loader.close()
+                    loader = None
+                    self._give_up(table_id, error)
+        except _Ended:
+            pass
+        except BaseException as failure:
+            with self._changed:
+                self._failure = self._failure or failure
+                self._ended = True
+                self._changed.notify_all()
+        finally:
+            if loader is not None:
+                loader.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, Chunk] | None:
+        """Take a chunk of the table that has the most left, so that all end at about the same time."""
+        with self._changed:
+            if self._ended or self._parts.stop.is_set():
+                return None
+            open_jobs = [(len(job.chunks), table_id) for table_id, job in self._jobs.items() if job.chunks]
+            if not open_jobs:
+                return None
+            table_id = max(open_jobs)[1]
+            job = self._jobs[table_id]
+            job.running += 1
+            return table_id, job.chunks.pop()
+
+    def _load(self, loader: Loader, table_id: int, chunk: Chunk) -> None:
+        job, snapshot = self._jobs[table_id], self._snapshot
+        position, token = str(snapshot.position), snapshot.token
+
+        def record(rows: int, nbytes: int) -> DoneChunk:
+            return DoneChunk(chunk, position, token, rows, nbytes)
+
+        blocks = self._watched(snapshot.read(job.route, chunk), job)
+        done = loader.load(job.route, chunk, blocks, record, merge=job.merge or bool(chunk.changed_since))
+        with self._changed:
+            job.running -= 1
+            job.rows += done.rows
+            job.bytes += done.bytes
+            self._parts.report.rows_copied += done.rows
+            self._parts.report.bytes_copied += done.bytes
+            over = not job.chunks and not job.running and not job.over
+            self._changed.notify_all()
+        self._tell(job)
+        if over:
+            self._finish(table_id, job)
+
+    def _watched(self, blocks: Iterable[bytes], job: _Job) -> Iterator[bytes]:
+        for block in blocks:
+            if self._ended or job.over or self._parts.stop.is_set():
+                raise _Ended
+            self._moved += len(block)
+            yield block
+
+    def _finish(self, table_id: int, job: _Job) -> None:
+        job.over = True
+        record = replace(self._roster.record(table_id), rows=job.rows)
+        self._roster.put(record)
+        self._copied.finished.append(table_id)
+        log.info("table copied", table=str(record.source), rows=job.rows, bytes=job.bytes)
+
+    def _give_up(self, table_id: int, error: CdcflowError) -> None:
+        """Fail one table, or send it back to the start."""
+        job = self._jobs[table_id]
+        with self._changed:
+            job.chunks.clear()
+            job.running -= 1
+            first, job.over = not job.over, True
+            self._changed.notify_all()
+        if not first:
+            return
+        if isinstance(error, CopyRestart):
+            log.info("copy starts over", table=str(job.route.source.name), why=error.what)
+            self._restart(table_id)
+        else:
+            self._fail(table_id, error)
+
+    def _fail(self, table_id: int, error: CdcflowError) -> None:
+        record = self._roster.record(table_id)
+        log.error("table cannot be copied", table=str(record.source), **error.fields())
+        reason = error.what if not error.at else f"{error.what} ({error.at})"
+        self._roster.put(lifecycle.failed(record, reason, error.do))
+
+    def _restart(self, table_id: int) -> None:
+        self._roster.put(lifecycle.again(self._roster.record(table_id)))
+        self._copied.again.append(table_id)
+
+    def _tell(self, job: _Job) -> None:
+        table = job.route.source
+        self._parts.observer.copy_progress(str(table.name), job.rows, job.bytes, table.bytes)
+
+    # -- the waiting thread
+
+    def _attend(self, workers: list[threading.Thread], ended: threading.Event | None) -> None:
+        """Wait for the workers; feed the watchdog while they move, and notice the loss of the lease."""
+        moved, since_lease = -1, 0.0
+        while any(worker.is_alive() for worker in workers):
+            with self._changed:
+                self._changed.wait(TICK_SECONDS)
+            if ended is not None and ended.is_set():
+                self._ended = True
+            if self._moved != moved:
+                moved = self._moved
+                self._parts.observer.alive()
+            since_lease += TICK_SECONDS
+            if since_lease >= LEASE_EVERY_SECONDS:
+                since_lease = 0.0
+                if not self._parts.store.held():
+                    raise Fenced("the lease was lost in the middle of a copy", at=self._parts.target.address)
+
+    def _verify(self) -> None:
+        """Send back tables that were altered or rewritten under the copy.
+
+        A table rewritten after the snapshot was taken looks empty to it, and one altered has chunks of two shapes.
+        """
+        finished = self._copied.finished
+        if not finished:
+            return
+        now = {table.id: table for table in self._parts.source.tables()}
+        stamps = self._parts.source.stamps(finished)
+        for table_id in list(finished):
+            job, table = self._jobs[table_id], now.get(table_id)
+            same_stamp = stamps.get(table_id) == self._stamps.get(table_id)
+            if table is not None and table.columns == job.route.source.columns and same_stamp:
+                continue
+            finished.remove(table_id)
+            log.info("copy starts over", table=str(job.route.source.name), why="altered while it was copied")
+            self._restart(table_id)

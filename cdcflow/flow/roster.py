@@ -1,0 +1,180 @@
+"""The tables of a running pipeline: their records, as the state has them, and their routes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cdcflow.flow import lifecycle, shapes
+from cdcflow.flow.parts import Parts
+from cdcflow.model.copy import TableRecord, TableState
+from cdcflow.model.ports import Follow
+from cdcflow.model.position import Position
+from cdcflow.model.route import Route, SchemaChanges
+from cdcflow.model.schema import Column, Table
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Roster:
+    """Every table that the rules name, by its number. Any thread; what is put is in the state when it returns.
+
+    A route is known in two shapes: `route` is the table as it is at the source now (a copy uses it), and
+    `followed` as it was at the checkpoint (the stream's next rows look like that).
+    """
+
+    def __init__(self, parts: Parts, epoch: int) -> None:
+        self.epoch = epoch
+        self._parts = parts
+        self._pipeline = parts.settings.pipeline
+        self._records: dict[int, TableRecord] = {}
+        self._routes: dict[int, Route] = {}
+        self._lock = threading.RLock()
+
+    def load(self, records: dict[int, TableRecord], routes: Iterable[Route]) -> None:
+        """Compare what is remembered with what the rules say now, and remember the difference."""
+        with self._lock:
+            self._records = dict(records)
+            self._routes = {}
+            for route in routes:
+                self.admit(route)
+            gone = [table_id for table_id in self._records if table_id not in self._routes]
+            self.drop(gone)
+            for record in self._records.values():
+                self._tell(record)
+
+    def admit(self, route: Route) -> TableRecord:
+        """Take a table in, as pending if it is new or goes somewhere else now."""
+        table = route.source
+        with self._lock:
+            self._routes[table.id] = route
+            record = self._records.get(table.id)
+            # A table renamed at the source goes elsewhere too; the stream sees that at its place in the log.
+            if record is None or (record.target != route.target and self.followed(table.id).target != record.target):
+                record = TableRecord(table.id, table.name, route.target, TableState.PENDING)
+                self.put(record)
+            return record
+
+    def refresh(self, routes: Iterable[Route]) -> list[Route]:
+        """Take the present shape of known tables; return the routes of those that are new."""
+        fresh = []
+        with self._lock:
+            for route in routes:
+                if route.source.id in self._records:
+                    self._routes[route.source.id] = route
+                else:
+                    fresh.append(route)
+        return fresh
+
+    def put(self, *records: TableRecord) -> None:
+        """Write records to the state, then hold them. Raises Fenced, TargetUnavailable."""
+        with self._lock:
+            self._parts.store.put(self._pipeline, self.epoch, records)
+            for record in records:
+                before = self._records.get(record.table_id)
+                self._records[record.table_id] = record
+                if before is None or before.state is not record.state:
+                    self._tell(record)
+
+    def drop(self, table_ids: Sequence[int]) -> None:
+        """Forget tables that are no longer at the source or in the rules. The target keeps its copy."""
+        with self._lock:
+            if not table_ids:
+                return
+            self._parts.store.drop(self._pipeline, self.epoch, table_ids)
+            for table_id in table_ids:
+                self._routes.pop(table_id, None)
+                record = self._records.pop(table_id, None)
+                if record is not None:
+                    log.info("table is no longer replicated", table=str(record.source))
+                    self._parts.observer.table_state(str(record.source), "dropped")
+
+    def record(self, table_id: int) -> TableRecord:
+        with self._lock:
+            return self._records[table_id]
+
+    def records(self) -> list[TableRecord]:
+        with self._lock:
+            return list(self._records.values())
+
+    def ids(self, *states: TableState) -> list[int]:
+        """Return the tables in one of `states`, the largest first."""
+        with self._lock:
+            found = [table_id for table_id, record in self._records.items() if record.state in states]
+            return sorted(found, key=lambda table_id: -self._routes[table_id].source.bytes)
+
+    def __contains__(self, table_id: int) -> bool:
+        return table_id in self._records
+
+    def route(self, table_id: int) -> Route:
+        """Return the table's route in its present shape."""
+        with self._lock:
+            return self._routes[table_id]
+
+    def routes(self, table_ids: Iterable[int]) -> list[Route]:
+        with self._lock:
+            return [self._routes[table_id] for table_id in table_ids]
+
+    def captured(self) -> list[Route]:
+        """Return the routes of the tables whose changes the log has to carry."""
+        return self.routes(self.ids(TableState.COPYING, TableState.CATCHING_UP, TableState.LIVE))
+
+    def follows(self, checkpoint: Position) -> dict[int, Follow]:
+        """Say how a stream that is opened at `checkpoint` treats each table."""
+        parse = self._parts.source.parse
+        with self._lock:
+            found = {
+                table_id: lifecycle.follow(record, self.followed(table_id), checkpoint, parse)
+                for table_id, record in self._records.items()
+            }
+        return {table_id: follow for table_id, follow in found.items() if follow is not None}
+
+    def followed(self, table_id: int) -> Route:
+        """Return the table's route in the shape that the rows behind the checkpoint have."""
+        now = self.route(table_id)
+        shape = self.record(table_id).shape
+        if not shape:
+            return now
+        try:
+            then = shapes.from_text(shape)
+        except ValueError:
+            log.warning("recorded shape cannot be read", table=str(now.source.name))
+            return now
+        if (then.columns, then.key, then.name) == (now.source.columns, now.source.key, now.source.name):
+            return now
+        return self._parts.rules.route(then) or now
+
+    def reroute(self, table: Table) -> Route | None:
+        """Apply the rules to a new shape that the stream met (`Router`)."""
+        route = self._parts.rules.route(table)
+        if route is None or route.schema_changes is not SchemaChanges.IGNORE or table.id not in self:
+            return route
+        return keep_columns(route, self.followed(table.id))
+
+    def reshaped(self, route: Route) -> None:
+        """Remember a shape that was applied."""
+        with self._lock:
+            record = self._records.get(route.source.id)
+            if record is None:
+                return
+            self._routes[route.source.id] = route
+            if route.schema_changes is not SchemaChanges.IGNORE:
+                shape = shapes.to_text(route.source)
+                self.put(replace(record, source=route.source.name, target=route.target, shape=shape))
+
+    def _tell(self, record: TableRecord) -> None:
+        self._parts.observer.table_state(str(record.source), record.state.value, record.reason)
+
+
+def keep_columns(route: Route, known: Route) -> Route:
+    """Narrow a route to the columns that were known before, under the names that they had in the target."""
+    by_number = {column.number: target for column, target in known.columns if column.number}
+    by_name = {column.name: target for column, target in known.columns}
+
+    def target_of(column: Column) -> str | None:
+        return by_number.get(column.number) if column.number and by_number else by_name.get(column.name)
+
+    kept = tuple((column, target) for column, _ in route.columns if (target := target_of(column)) is not None)
+    return replace(route, columns=kept)
