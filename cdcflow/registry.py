@@ -1,0 +1,159 @@
+"""Which connector speaks which URL scheme; each is imported when a configuration first names it.
+
+A new source or target is one line here, or an entry point of a package that was installed beside this one, in the
+group `cdcflow.sources` or `cdcflow.targets`: its name is the scheme, its value the module. The module has
+
+    Config                      a pydantic model with `url: str` and the connector's options, extra="forbid"
+    open(config, context)       -> Source or Target; connects to nothing yet
+    open_store(config, context) -> Store; only where a target holds the state in a way of its own
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol, cast
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from cdcflow.errors import ConfigError
+from cdcflow.model.context import Context
+from cdcflow.model.ports import Source, Store, Target
+
+Side = Literal["source", "target"]
+
+SOURCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "postgresql": "cdcflow.sources.postgres",
+        "postgres": "cdcflow.sources.postgres",
+    }
+)
+TARGETS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "postgresql": "cdcflow.targets.postgres",
+        "postgres": "cdcflow.targets.postgres",
+    }
+)
+# Where a target's state is kept: a function of the URL. A target's module may have `open_store` instead.
+STORES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "postgresql": "cdcflow.state:open_store",
+        "postgres": "cdcflow.state:open_store",
+    }
+)
+
+_BUILT_IN: Final[Mapping[Side, Mapping[str, str]]] = {"source": SOURCES, "target": TARGETS}
+
+
+class Connector(Protocol):
+    """What a connector's module has."""
+
+    @property
+    def Config(self) -> type[BaseModel]: ...  # noqa: N802 - a class
+
+    def open(self, config: Any, context: Context) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One side of a pipeline, checked and ready to be opened.
+
+    `options` is the connector's own `Config`; it holds the password, so it is in no repr. `address` is the URL
+    without secrets.
+    """
+
+    side: Side
+    scheme: str
+    address: str
+    options: BaseModel = field(repr=False)
+    connector: Connector = field(repr=False)
+
+
+class Opened(Protocol):
+    """What opening needs: `cdcflow.config.Config` has it."""
+
+    @property
+    def source(self) -> Endpoint: ...
+
+    @property
+    def target(self) -> Endpoint: ...
+
+    @property
+    def context(self) -> Context: ...
+
+
+def schemes(side: Side) -> list[str]:
+    """Return the URL schemes that this installation supports."""
+    return sorted({*_BUILT_IN[side], *_installed(side)})
+
+
+def connector(side: Side, scheme: str) -> Connector | None:
+    """Import and return the connector for a URL scheme; None where there is none.
+
+    Raises:
+        ConfigError: it is installed and cannot be imported.
+    """
+    try:
+        if scheme in _BUILT_IN[side]:
+            found = import_module(_BUILT_IN[side][scheme])
+        elif scheme in _installed(side):
+            found = _installed(side)[scheme].load()
+        else:
+            return None
+    except ImportError as error:
+        raise ConfigError(
+            f"the {side} connector for {scheme}:// cannot be imported", why=str(error), do="install the package again"
+        ) from error
+    return cast("Connector", found)
+
+
+def endpoint(side: Side, scheme: str, options: BaseModel) -> Endpoint:
+    """Join checked options with the connector that understands them."""
+    found = connector(side, scheme)
+    assert found is not None
+    return Endpoint(side, scheme, safe_url(str(getattr(options, "url", ""))), options, found)
+
+
+def open_source(config: Opened) -> Source:
+    """Return the pipeline's source. Connects to nothing yet."""
+    return cast("Source", config.source.connector.open(config.source.options, config.context))
+
+
+def open_target(config: Opened) -> Target:
+    """Return the pipeline's target. Connects to nothing yet."""
+    return cast("Target", config.target.connector.open(config.target.options, config.context))
+
+
+def open_store(config: Opened) -> Store:
+    """Return where the pipeline's state is kept.
+
+    Raises:
+        ConfigError: the target cannot hold it.
+    """
+    target = config.target
+    own = getattr(target.connector, "open_store", None)
+    if own is not None:
+        return cast("Store", own(target.options, config.context))
+    if target.scheme not in STORES:
+        raise ConfigError(f"a {target.scheme}:// target cannot hold the pipeline's state", at=target.address)
+    module, _, name = STORES[target.scheme].partition(":")
+    url = getattr(target.options, "url")  # noqa: B009 - every connector's Config has it
+    return cast("Store", getattr(import_module(module), name)(url))
+
+
+def safe_url(url: str) -> str:
+    """Return a URL without what may be secret: only scheme, host, port and path stay."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return re.split("://", url)[0] + "://..."
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _installed(side: Side) -> dict[str, Any]:
+    return {entry.name: entry for entry in entry_points(group=f"cdcflow.{side}s")}
