@@ -123,9 +123,10 @@ def from_connection(pgconn: pq.abc.PGconn, *, side: Side, at: str) -> CdcflowErr
     return translate(psycopg.OperationalError(pgconn.get_error_message()), side=side, at=at)
 
 
-def copy_line(exc: psycopg.Error) -> int | None:
-    """Return the line (from 1) of the COPY that failed, None where the server did not say."""
-    return _read(exc).line
+def copy_place(exc: psycopg.Error) -> tuple[int | None, str]:
+    """Return the line (from 1) and the column at which a COPY failed; None and '' where the server did not say."""
+    report = _read(exc)
+    return report.line, report.column
 
 
 def _read(exc: psycopg.Error) -> _Report:

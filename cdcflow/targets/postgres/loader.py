@@ -1,0 +1,271 @@
+"""Chunks of the initial copy into PostgreSQL: COPY text as it came from the source, one transaction a chunk."""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import psycopg
+from psycopg import errors, pq
+
+from cdcflow.engines.postgres.connect import connect_raw, safe_url
+from cdcflow.engines.postgres.errors import copy_place, from_connection, translate
+from cdcflow.engines.postgres.libpq_cy import put_copy
+from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.errors import CdcflowError, CopyRestart, RowRejected
+from cdcflow.model.copy import Chunk, DoneChunk
+from cdcflow.model.route import Route
+from cdcflow.targets.sql.bookkeeping import FIND_CHUNK, RECORD_CHUNK, chunk_parameters
+
+# Once per connection. A chunk is recorded as done for good, so its commit waits for the disk. Messages below
+# an error are off so that words from the server during a COPY mean one thing: it failed.
+_SESSION: Final = "SET synchronous_commit = on; SET client_min_messages = error"
+_TRIGGERS_OFF: Final = "SET session_replication_role = replica"
+
+_STAGE: Final = "pg_temp.cdcflow_chunk"
+
+# What was sent last is kept to find the key of a row that the server rejects: about what both sockets hold.
+_RECENT_BYTES: Final = 4 * 1024 * 1024
+
+_SHOWN_KEY_CHARACTERS: Final = 80
+
+_UNIQUE_VIOLATION: Final = "23505"
+
+
+class PostgresLoader:
+    """Implements `model.ports.Loader`. Connects when first used, and again after a failure.
+
+    `triggers_off`: whether triggers and foreign keys are off in this session, None before the first load. The
+    role may lack the privilege (`GRANT SET ON PARAMETER session_replication_role`); then they fire.
+    """
+
+    def __init__(self, url: str, pipeline: str, epoch: int) -> None:
+        self.triggers_off: bool | None = None
+        self._url, self._at = url, safe_url(url)
+        self._pipeline, self._epoch = pipeline, epoch
+        self._pgconn: pq.abc.PGconn | None = None
+
+    def load(
+        self,
+        route: Route,
+        chunk: Chunk,
+        blocks: Iterable[bytes],
+        done: Callable[[int, int], DoneChunk],
+        *,
+        merge: bool,
+    ) -> DoneChunk:
+        """As `Loader.load`. A chunk that is on record already, from a commit whose answer was lost, is not
+        loaded twice: the record is returned.
+
+        Raises:
+            RowRejected: names table, chunk, key or line, column and constraint.
+            CopyRestart: a merged row meets another row's unique value; only a copy under one snapshot can load it.
+            Fenced: the epoch is not ours.
+            TargetUnavailable, AccessDenied, OperatorError: as `engines.postgres.errors.translate`.
+        """
+        pgconn = self._connection()
+        recent = _Recent()
+        try:
+            self._command("BEGIN")
+            if merge:
+                rows, size = self._merge(route, blocks, recent)
+            else:
+                rows, size = self._copy(qualified(route.target), _column_list(route), blocks, recent)
+            record = done(rows, size)
+            _checked(pgconn.exec_params(RECORD_CHUNK.encode(), chunk_parameters(self._pipeline, self._epoch, record)))
+            self._command("COMMIT")
+        except psycopg.Error as error:
+            if error.sqlstate == _UNIQUE_VIOLATION and (found := self._recorded(chunk)) is not None:
+                return found
+            failure = self._failure(error, route, chunk, recent, merge=merge)
+            self.close()
+            raise failure from None
+        except BaseException:
+            self.close()  # the server rolls back
+            raise
+        return record
+
+    def close(self) -> None:
+        """As `Loader.close`. What was not committed is rolled back."""
+        if self._pgconn is not None:
+            self._pgconn.finish()
+            self._pgconn = None
+
+    def _connection(self) -> pq.abc.PGconn:
+        if self._pgconn is None:
+            self._pgconn = connect_raw(self._url, side="target", application=f"cdcflow {self._pipeline} copy")
+            try:
+                self._command(_SESSION)
+                self.triggers_off = self._pgconn.exec_(_TRIGGERS_OFF.encode()).status == pq.ExecStatus.COMMAND_OK
+            except psycopg.Error as error:
+                failure = translate(error, side="target", at=self._at)
+                self.close()
+                raise failure from None
+        return self._pgconn
+
+    def _command(self, statement: str) -> pq.abc.PGresult:
+        assert self._pgconn is not None
+        return _checked(self._pgconn.exec_(statement.encode()))
+
+    def _merge(self, route: Route, blocks: Iterable[bytes], recent: _Recent) -> tuple[int, int]:
+        columns, target = _column_list(route), qualified(route.target)
+        self._command(f"CREATE TEMP TABLE cdcflow_chunk ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA")
+        loaded = self._copy(_STAGE, columns, blocks, recent)
+        recent.forget()  # the server names no line from here on
+        for statement in merge_statements(route):
+            self._command(statement)
+        return loaded
+
+    def _copy(self, table: str, columns: str, blocks: Iterable[bytes], recent: _Recent) -> tuple[int, int]:
+        """COPY the blocks; return how many rows and bytes."""
+        pgconn = self._connection()
+        listed = f" ({columns})" if columns else ""
+        _expect(pgconn.exec_(f"COPY {table}{listed} FROM STDIN".encode()), pq.ExecStatus.COPY_IN)
+        waiting = select.poll()
+        waiting.register(pgconn.socket, select.POLLIN)
+        size = 0
+        complaint = None
+        for block in blocks:
+            put_copy(pgconn, block)
+            size += len(block)
+            recent.add(block)
+            if waiting.poll(0):
+                # During COPY IN the server is silent unless it failed. Should it have said something else,
+                # the COPY fails by this and is tried again.
+                complaint = b"stopped by cdcflow"
+                break
+        pgconn.put_copy_end(complaint)
+        result = _checked(_last(pgconn))
+        return int(result.command_tuples or 0), size
+
+    def _recorded(self, chunk: Chunk) -> DoneChunk | None:
+        """End the failed transaction; return the chunk's record if an earlier attempt got through after all."""
+        try:
+            self._command("ROLLBACK")
+            pgconn = self._connection()
+            key = [self._pipeline.encode(), str(chunk.table_id).encode(), str(chunk.number).encode()]
+            result = _checked(pgconn.exec_params(FIND_CHUNK.encode(), key))
+        except (psycopg.Error, CdcflowError):
+            return None  # the first error is the one to tell
+        if not result.ntuples:
+            return None
+        position, token, rows, size = ((result.get_value(0, column) or b"").decode() for column in range(4))
+        return DoneChunk(chunk, position, token, int(rows), int(size))
+
+    def _failure(
+        self, error: psycopg.Error, route: Route, chunk: Chunk, recent: _Recent, *, merge: bool
+    ) -> CdcflowError:
+        assert self._pgconn is not None
+        if not error.sqlstate:
+            return from_connection(self._pgconn, side="target", at=self._at)
+        failure = translate(error, side="target", at=self._at)
+        if not isinstance(failure, RowRejected):
+            return failure
+        piece = f"chunk {chunk.number} ({chunk.low or 'start'} to {chunk.high or 'end'})"
+        if merge and error.sqlstate == _UNIQUE_VIOLATION:
+            return CopyRestart(
+                f"table {route.target} changed too much during an interrupted copy", at=piece, why=failure.what
+            )
+        place = [f"table {route.target} of {self._at}", f"copied from {route.source.name}, {piece}"]
+        line, column = copy_place(error)
+        key = recent.key(line, route) if line is not None else ""
+        if key:
+            place.append(f"key {key}")
+        elif line is not None:
+            place.append(f"line {line} of the chunk")
+        if column := error.diag.column_name or column:
+            place.append(f"column {column}")
+        if error.diag.constraint_name:
+            place.append(f"constraint {error.diag.constraint_name}")
+        return RowRejected(
+            failure.what,
+            at=", ".join(place),
+            why=failure.why,
+            do=f"change table {route.target} so that it takes what the source holds, or mend the row at the source;"
+            " or exclude the column or the table in the rules",
+        )
+
+
+def merge_statements(route: Route) -> list[str]:
+    """Return what brings the staged rows into the table, over rows that are there already."""
+    columns, target = _column_list(route), qualified(route.target)
+    key = route.key_in_target
+    insert = f"INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {_STAGE}"
+    rest = [(column, name) for column, name in route.columns if name not in key]
+    if any(column.identity == "always" for column, _ in rest):
+        # Such a column can be inserted but never updated.
+        same = " AND ".join(f"old.{ident(name)} = new.{ident(name)}" for name in key)
+        return [f"DELETE FROM {target} AS old USING {_STAGE} AS new WHERE {same}", insert]
+    conflict = f"ON CONFLICT ({', '.join(map(ident, key))})"
+    if not rest:
+        return [f"{insert} {conflict} DO NOTHING"]
+    news = ", ".join(f"{ident(name)} = EXCLUDED.{ident(name)}" for _, name in rest)
+    return [f"{insert} {conflict} DO UPDATE SET {news}"]
+
+
+class _Recent:
+    """The blocks that were sent last, to find a line in."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[tuple[int, bytes]] = deque()  # number of the block's first line, block
+        self._next_line = 1
+        self._size = 0
+
+    def add(self, block: bytes) -> None:
+        self._blocks.append((self._next_line, block))
+        self._next_line += block.count(b"\n")
+        self._size += len(block)
+        while self._size > _RECENT_BYTES and len(self._blocks) > 1:
+            self._size -= len(self._blocks.popleft()[1])
+
+    def forget(self) -> None:
+        self._blocks.clear()
+        self._size = 0
+
+    def key(self, line: int, route: Route) -> str:
+        """Return the key of a row as `id=17`, '' when the row is gone or has none."""
+        for first, block in reversed(self._blocks):
+            if first <= line:
+                cells = block.split(b"\n", line - first + 1)
+                if len(cells) <= line - first:
+                    return ""
+                return _key_of(cells[line - first].split(b"\t"), route)
+        return ""
+
+
+def _key_of(cells: Sequence[bytes], route: Route) -> str:
+    if len(cells) != len(route.columns):
+        return ""
+    key = set(route.key)
+    shown = (
+        f"{column.name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
+        for (column, _), cell in zip(route.columns, cells, strict=True)
+        if column.name in key
+    )
+    return " ".join(shown)
+
+
+def _column_list(route: Route) -> str:
+    return ", ".join(ident(name) for _, name in route.columns)
+
+
+def _last(pgconn: pq.abc.PGconn) -> pq.abc.PGresult:
+    """Return the last result of a command that is being answered."""
+    last = None
+    while (result := pgconn.get_result()) is not None:
+        last = result
+    if last is None:
+        raise psycopg.OperationalError(pgconn.get_error_message())
+    return last
+
+
+def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
+    return _expect(result, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+
+
+def _expect(result: pq.abc.PGresult, *wanted: pq.ExecStatus) -> pq.abc.PGresult:
+    if result.status not in wanted:
+        raise errors.error_from_result(result)
+    return result
