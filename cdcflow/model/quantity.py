@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Final
 
-SIZE_PATTERN: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKMGT]i?B|B)?\s*$"
+SIZE_PATTERN: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?[bB]|[bB])?\s*$"
 DURATION_PATTERN: Final = r"^\s*([0-9]+(\.[0-9]+)?\s*(us|ms|s|min|m|h|d)|0)\s*$"
 
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
