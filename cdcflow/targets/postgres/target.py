@@ -1,0 +1,230 @@
+"""PostgreSQL as a target: one object that makes tables, hands out loaders and applies batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import Connection, RawCursor, errors
+
+from cdcflow.engines.postgres.connect import connect, safe_url
+from cdcflow.engines.postgres.errors import translate
+from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.errors import AccessDenied, OperatorError, TableRefused
+from cdcflow.model.change import ChangeBatch, Receipt, SchemaChange
+from cdcflow.model.check import Finding
+from cdcflow.model.ports import Capabilities
+from cdcflow.model.position import Position
+from cdcflow.model.route import Route, SchemaChanges
+from cdcflow.ops.logs import get_logger
+from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, types
+from cdcflow.targets.postgres.compare import refuse
+from cdcflow.targets.sql import bookkeeping
+
+if TYPE_CHECKING:
+    from cdcflow.targets.postgres.applier import Applier
+    from cdcflow.targets.postgres.loader import PostgresLoader
+
+log = get_logger(__name__)
+
+# Two that make one schema, type or table at once would fail on the catalog's own unique indexes.
+_DDL_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cdcflow: making tables', 0))"
+
+# What a default or a generated column may call and the target may lack.
+_LACKS = (
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.InvalidSchemaName,
+    errors.InvalidTableDefinition,
+    errors.InvalidObjectDefinition,
+)
+
+
+class PostgresTarget:
+    """Implements `model.ports.Target`. Connects when asked for something, never before.
+
+    `create`, `clear`, `finish` and `check` use a connection of their own for each call.
+    """
+
+    capabilities = Capabilities(transactional=True, holds_state=True, ddl_in_transaction=True, schema_changes=True)
+
+    def __init__(self, url: str, pipeline: str) -> None:
+        self._url = url
+        self._pipeline = pipeline
+        self.address = safe_url(url)
+        self._epoch: int | None = None
+        self._applier: Applier | None = None
+        self._streaming = False
+
+    def check(self, routes: Sequence[Route]) -> list[Finding]:
+        with self._connected() as connection:
+            return check.findings(connection, self._pipeline, routes)
+
+    def create(self, route: Route) -> None:
+        with self._connected() as connection, connection.transaction():
+            connection.execute(_DDL_LOCK)
+            have = catalog.shape(connection, route)
+            self._require_extensions(connection, route, have)
+            for statement in types.statements(route.source.types, have):
+                connection.execute(statement)
+            if have.table is not None:
+                self._adopt(connection, route, have)
+                return
+            schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (route.target.schema,))
+            if schemas.fetchone() is None:
+                connection.execute(f"CREATE SCHEMA {ident(route.target.schema)}")
+            self._create_table(connection, route, have.version)
+            for statement in ddl.key_statements(route):
+                connection.execute(statement)
+            connection.execute(ddl.comments(route, catalog.mark(self._pipeline, route.source.comment)))
+            finish.complete_defaults(connection, route, self._problem)
+        log.info("made a table", table=str(route.target), source=str(route.source.name))
+
+    def _adopt(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
+        """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
+        assert have.table is not None
+        if have.table.made_by:
+            for statement in alter.reshape(route, have, empty=False):
+                connection.execute(statement)
+            have = catalog.shape(connection, route)
+            assert have.table is not None
+            if route.key and not have.table.finds_one_row_by(route.key_in_target):
+                return  # `clear` comes next and gives it its key, which its old rows may not have
+        refuse(route, have.table)
+
+    def _create_table(self, connection: Connection, route: Route, version: int) -> None:
+        try:
+            with connection.transaction():
+                connection.execute(ddl.create_table(route, version))
+        except _LACKS as error:
+            connection.execute(ddl.create_table(route, version, generated=False))
+            log.info("left out generated columns", table=str(route.target), reason=self._problem(error))
+
+    def _require_extensions(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
+        for each in route.source.types:
+            if each.kind != "extension" or each.name.table in have.extensions:
+                continue
+            name = each.name.table
+            row = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = %s", (name,)).fetchone()
+            if row is None:
+                raise OperatorError(
+                    f"the target server does not have extension {ident(name)}",
+                    at=self.address,
+                    why=f"table {route.source.name} has a column of one of its types",
+                    do=f"install {name} on the target's machine, or leave the columns out with `columns: exclude`",
+                )
+
+    def clear(self, route: Route) -> None:
+        epoch = self._begun()
+        with self._connected() as connection, connection.transaction():
+            have = catalog.shape(connection, route)
+            if have.table is not None:
+                self._empty(connection, route)
+                if have.table.made_by:
+                    for statement in alter.reshape(route, have, empty=True):
+                        connection.execute(statement)
+            cursor = RawCursor(connection)
+            cursor.execute(bookkeeping.FENCE, [self._pipeline, epoch])
+            cursor.execute(bookkeeping.FORGET_CHUNKS, [self._pipeline, route.source.id])
+        log.info("emptied a table", table=str(route.target))
+
+    def _empty(self, connection: Connection, route: Route) -> None:
+        with suppress(errors.InsufficientPrivilege), connection.transaction():
+            # Else triggers and foreign keys see the rows go.
+            connection.execute("SET LOCAL session_replication_role = replica")
+        table = qualified(route.target)
+        try:
+            with connection.transaction():
+                connection.execute(f"TRUNCATE {table}")
+            return
+        except (errors.FeatureNotSupported, errors.InsufficientPrivilege):
+            pass  # another table refers to it, or only DELETE was granted
+        try:
+            with connection.transaction():
+                connection.execute(f"DELETE FROM {table}")
+        except errors.ForeignKeyViolation as error:
+            raise TableRefused(
+                f"table {route.target} cannot be emptied before it is copied again",
+                at=self.address,
+                why=f"rows of {error.diag.schema_name}.{error.diag.table_name} refer to it",
+                do=f"let the role set session_replication_role, or drop constraint"
+                f" {ident(error.diag.constraint_name or 'unknown')} until the copy is done",
+            ) from None
+
+    def finish(self, routes: Sequence[Route]) -> None:
+        with self._connected() as connection:
+            finish.finish(connection, routes, beside_applier=self._streaming, problem=self._problem)
+
+    def loader(self) -> PostgresLoader:
+        from cdcflow.targets.postgres.loader import PostgresLoader
+
+        return PostgresLoader(self._url, self._pipeline, self._begun())
+
+    def begin(self, pipeline: str, epoch: int) -> None:
+        if self._applier is not None:
+            self._applier.close()
+        self._pipeline, self._epoch = pipeline, epoch
+        from cdcflow.targets.postgres.applier import Applier
+
+        self._applier = Applier(self._url, pipeline, epoch)
+
+    def apply(self, batch: ChangeBatch) -> Receipt:
+        self._streaming = True
+        for step in batch.steps:
+            if isinstance(step, SchemaChange) and step.new.schema_changes is SchemaChanges.APPLY:
+                self._add_labels(step.new)
+        return self._session().apply(batch)
+
+    def _add_labels(self, route: Route) -> None:
+        """Commit new enum labels ahead of the rows, which may not use them in the transaction that adds them."""
+        if not any(each.kind == "enum" for each in route.source.types):
+            return
+        with self._connected() as connection:
+            for statement in types.new_labels(route.source.types, catalog.shape(connection, route)):
+                connection.execute(statement)
+
+    def heartbeat(self, position: Position) -> Receipt:
+        self._streaming = True
+        return self._session().heartbeat(position)
+
+    def flush(self, *, force: bool) -> Position | None:
+        return self._session().flush(force=force)
+
+    def close(self) -> None:
+        if self._applier is not None:
+            self._applier.close()
+            self._applier = None
+
+    def _session(self) -> Applier:
+        if self._applier is None:
+            raise RuntimeError("begin comes before apply, heartbeat and flush")
+        return self._applier
+
+    def _begun(self) -> int:
+        if self._epoch is None:
+            raise RuntimeError("begin comes before clear and loader: they write under the lease's epoch")
+        return self._epoch
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        connection = connect(self._url, side="target", application=f"cdcflow {self._pipeline}")
+        try:
+            with connection:
+                yield connection
+        except psycopg.Error as error:
+            raise self._error(error) from None
+
+    def _error(self, error: psycopg.Error) -> Exception:
+        found = translate(error, side="target", at=self.address)
+        if isinstance(found, AccessDenied) and "extension" in found.why:
+            found.do = "create the extension as a superuser: CREATE EXTENSION, then start cdcflow again"
+        return found
+
+    def _problem(self, error: psycopg.Error) -> str:
+        """Give a server's error in words for the log, which hold no values."""
+        found = translate(error, side="target", at="")
+        return f"{found.what}: {found.why}" if found.why else found.what
