@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges
 from cdcflow.rules.name import Pattern, Template, reserved
-from cdcflow.rules.problem import invalid
+from cdcflow.rules.problem import invalid, nearest
 
 LATER = "is not available yet in this version"
 
@@ -20,6 +20,9 @@ def _later(_: Any) -> Any:
 def _mode(value: Any) -> Any:
     if value == Mode.HISTORY:
         raise invalid(f'"history" {LATER}', do="use mirror or append")
+    if isinstance(value, str) and value not in ("mirror", "append"):
+        close = nearest(value, ("mirror", "append"))
+        raise invalid(f'must be mirror or append, not "{value}"', do=f'did you mean "{close}"?' if close else "")
     return value
 
 

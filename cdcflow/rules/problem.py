@@ -91,7 +91,8 @@ def _wrong_value(steps: Steps, details: list[ErrorDetails], document: Document) 
         return Problem(place, f'"{name}" has no value', do="give it one, or remove the key")
     expected = either(list(dict.fromkeys(_expectation(detail) for detail in details)))
     secret = steps in document.filled or "url" in steps
-    shown = "" if secret or value in ([], "") else _shown(value)
+    empty = all(detail["type"] in ("too_short", "string_too_short") for detail in details)
+    shown = "" if secret or empty else _shown(value)
     choices = [choice for detail in details for choice in _choices(detail)]
     close = nearest(value, choices) if isinstance(value, str) and choices else None
     return Problem(place, f'"{name}" must be {expected}{shown}', do=f'did you mean "{close}"?' if close else "")
