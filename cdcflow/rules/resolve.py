@@ -146,7 +146,8 @@ def _key(found: Resolution) -> tuple[str, ...]:
         return asked if not table.key else table.key
     if not said.rule.pattern.exact:
         return table.key
-    if table.identity is ReplicaIdentity.DEFAULT and found.value("mode", Mode.MIRROR) is Mode.MIRROR:
+    mirrored = found.value("mode", Mode.MIRROR) is Mode.MIRROR
+    if mirrored and table.identity is ReplicaIdentity.DEFAULT and set(asked) <= set(table.column_names):
         found.complain(
             "key",
             f"{table.name} is logged by its primary key ({', '.join(table.key)}), not by ({', '.join(asked)})",
