@@ -1,0 +1,219 @@
+"""What every state store promises, asked of each one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cdcflow.errors import ConfigError, Fenced
+from cdcflow.model.copy import TableRecord, TableState
+from cdcflow.model.position import Checkpoint
+from cdcflow.model.schema import TableName
+from cdcflow.state import SqlStore, lease, open_store
+
+OWNER = {"host": "here", "pid": "1"}
+OpenStore = Callable[[], SqlStore]
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    return str(request.getfixturevalue("target_db").url)
+
+
+@pytest.fixture
+def another(state_url: str) -> Iterator[OpenStore]:
+    """Opens one more store on the same state."""
+    opened: list[SqlStore] = []
+
+    def make() -> SqlStore:
+        opened.append(open_store(state_url))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(another: OpenStore) -> SqlStore:
+    store = another()
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.0)
+
+
+def record(number: int, state: TableState = TableState.PENDING, **more: object) -> TableRecord:
+    name = TableName("Sh:op", f"t%{number}")
+    return TableRecord(number, name, TableName("to", name.table), state, **more)  # type: ignore[arg-type]
+
+
+def test_reading_a_state_that_was_never_made_finds_nothing(another: OpenStore) -> None:
+    store = another()
+    assert store.checkpoint("shop") is None
+    assert store.tables("shop") == {}
+    assert store.chunks("shop", 1) == []
+    store.forget("shop")
+
+
+def test_migrating_again_keeps_what_is_there(store: SqlStore, another: OpenStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    store.save(Checkpoint("shop", "0/5", {"system": "7"}, epoch))
+    store.migrate()
+    another().migrate()
+    assert store.checkpoint("shop") == Checkpoint("shop", "0/5", {"system": "7"}, epoch)
+
+
+def test_several_that_migrate_at_once_all_succeed(another: OpenStore) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for ended in [threads.submit(another().migrate) for _ in range(4)]:
+            ended.result()
+    assert another().checkpoint("shop") is None
+
+
+def test_a_first_lease_begins_a_checkpoint_without_a_position(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    assert store.checkpoint("shop") == Checkpoint("shop", "", {}, epoch)
+
+
+def test_every_lease_has_a_larger_epoch(store: SqlStore, another: OpenStore) -> None:
+    epochs = []
+    for _ in range(3):
+        epochs.append(store.acquire("shop", OWNER))
+        store.release()
+    epochs.append(another().acquire("shop", OWNER))
+    assert epochs == sorted(set(epochs))
+
+
+def test_a_lease_keeps_the_position_of_the_one_before(store: SqlStore) -> None:
+    store.save(Checkpoint("shop", "0/9", {"a": "b"}, store.acquire("shop", OWNER)))
+    store.release()
+    epoch = store.acquire("shop", OWNER)
+    assert store.checkpoint("shop") == Checkpoint("shop", "0/9", {"a": "b"}, epoch)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_second_instance_is_refused_and_told_who_runs(store: SqlStore, another: OpenStore) -> None:
+    store.acquire("shop", OWNER)
+    with pytest.raises(Fenced) as caught:
+        another().acquire("shop", {"host": "there"})
+    assert caught.value.exit_code == 5
+    assert "host here" in caught.value.why
+    assert "since" in caught.value.why
+    assert caught.value.do
+    assert store.held()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_pipelines_do_not_disturb_one_another(store: SqlStore, another: OpenStore) -> None:
+    store.acquire("shop", OWNER)
+    other = another()
+    epoch = other.acquire("stock", OWNER)
+    other.put("stock", epoch, [record(1)])
+    other.forget("stock")
+    assert store.checkpoint("shop") is not None
+    assert other.checkpoint("stock") is None
+
+
+def test_a_released_lease_is_not_held(store: SqlStore) -> None:
+    assert not store.held()
+    store.acquire("shop", OWNER)
+    assert store.held()
+    store.release()
+    store.release()
+    assert not store.held()
+
+
+def test_table_records_come_back_as_they_were_put(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    full = record(
+        7,
+        TableState.FAILED,
+        copied_from="0/1",
+        copied_upto="0/2",
+        stamp="s",
+        shape='{"a": 1}',
+        rows=5_000_000_000,
+        reason="r",
+        hint="h",
+    )
+    store.put("shop", epoch, [full, record(4_294_967_295)])
+    assert store.tables("shop") == {7: full, 4_294_967_295: record(4_294_967_295)}
+    store.put("shop", epoch, [record(7, TableState.LIVE)])
+    assert store.tables("shop")[7] == record(7, TableState.LIVE)
+
+
+def test_dropped_tables_are_forgotten_and_the_others_stay(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    store.put("shop", epoch, [record(1), record(2)])
+    store.drop("shop", epoch, [1])
+    store.drop("shop", epoch, [])
+    assert set(store.tables("shop")) == {2}
+
+
+def test_a_writer_with_an_older_epoch_changes_nothing(store: SqlStore, another: OpenStore) -> None:
+    old = store.acquire("shop", OWNER)
+    store.put("shop", old, [record(1)])
+    store.release()
+    new = another().acquire("shop", OWNER)
+    for write in (
+        lambda: store.put("shop", old, [record(1, TableState.LIVE)]),
+        lambda: store.drop("shop", old, [1]),
+        lambda: store.save(Checkpoint("shop", "0/1", {}, old)),
+    ):
+        with pytest.raises(Fenced):
+            write()
+    assert store.tables("shop") == {1: record(1)}
+    assert store.checkpoint("shop") == Checkpoint("shop", "", {}, new)
+
+
+def test_a_writer_whose_checkpoint_was_removed_changes_nothing(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    store.forget("shop")
+    with pytest.raises(Fenced, match="lease"):
+        store.put("shop", epoch, [record(1)])
+    assert store.tables("shop") == {}
+
+
+def test_forgetting_a_pipeline_leaves_nothing_of_it(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    store.put("shop", epoch, [record(1)])
+    store.forget("shop")
+    assert store.checkpoint("shop") is None
+    assert store.tables("shop") == {}
+
+
+def test_threads_that_put_the_same_tables_do_not_disturb_one_another(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    records = [record(number) for number in range(20)]
+    with ThreadPoolExecutor(4) as threads:
+        ended = [threads.submit(store.put, "shop", epoch, records[::step]) for step in (1, -1) * 10]
+        for each in ended:
+            each.result()
+    assert store.tables("shop") == {each.table_id: each for each in records}
+
+
+def test_the_status_of_a_pipeline_says_whether_it_runs(store: SqlStore, another: OpenStore) -> None:
+    store.acquire("shop", OWNER)
+    seen = another().remembered("shop")
+    assert seen is not None
+    assert seen.running
+    assert seen.owner == OWNER
+    store.release()
+    seen = another().remembered("shop")
+    assert seen is not None
+    assert not seen.running
+
+
+def test_a_url_that_no_store_is_behind_is_a_config_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_store("mysql://u:s3cr3t@h/d")
+    assert "s3cr3t" not in caught.value.report()
