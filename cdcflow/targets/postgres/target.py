@@ -86,15 +86,15 @@ class PostgresTarget:
 
     def _adopt(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
         """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
-        assert have.table is not None
-        if have.table.made_by:
+        table = have.table
+        if table is not None and table.made_by:
             for statement in alter.reshape(route, have, empty=False):
                 connection.execute(statement)
-            have = catalog.shape(connection, route)
-            assert have.table is not None
-            if route.key and not have.table.finds_one_row_by(route.key_in_target):
+            table = catalog.table(connection, route.target)
+            if table is not None and route.key and not table.finds_one_row_by(route.key_in_target):
                 return  # `clear` comes next and gives it its key, which its old rows may not have
-        refuse(route, have.table)
+        if table is not None:
+            refuse(route, table)
 
     def _create_table(self, connection: Connection, route: Route, version: int) -> None:
         try:
