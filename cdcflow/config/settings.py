@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from cdcflow.model.quantity import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 from cdcflow.rules.file import Defaults, TableRule
@@ -25,6 +25,12 @@ def _size(value: Any) -> int:
         return parse_size(value)
     except ValueError as error:
         raise invalid(str(error)) from None
+
+
+def _enough(value: int) -> int:
+    if value < 32_000_000:
+        raise invalid("must be at least 32MB")
+    return value
 
 
 def _duration(value: Any) -> float:
@@ -132,9 +138,8 @@ class Settings(BaseModel):
         default=[], description="The rules themselves, instead of a rules file.", min_length=1
     )
     batch: Batch = Field(default=Batch(), description="When an open batch is closed at the latest.")
-    memory: Size = Field(
+    memory: Annotated[Size, AfterValidator(_enough)] = Field(
         default=256_000_000,
-        ge=32_000_000,
         description="The whole process stays inside this; past it, data is spilled to disk or waits.",
         json_schema_extra={"default": "256MB"},
     )

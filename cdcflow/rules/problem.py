@@ -58,37 +58,40 @@ def translate(error: ValidationError, document: Document, model: type[BaseModel]
     """Say pydantic's errors in the words and places of the file. `prefix` is where the model's part begins."""
     wrong: dict[Steps, list[ErrorDetails]] = {}
     problems: list[Problem] = []
+    missing: list[Steps] = []
+    misspelt: set[Steps] = set()
     for detail in error.errors(include_url=False):
         steps: Steps = (*prefix, *detail["loc"])
         match detail["type"]:
             case "extra_forbidden":
-                problems.append(_unknown_key(steps, document, _keys(model, steps[len(prefix) : -1])))
+                valid = _keys(model, steps[len(prefix) : -1])
+                close = nearest(str(steps[-1]), valid)
+                misspelt.add((*steps[:-1], close or ""))
+                do = f'did you mean "{close}"?' if close else f"valid keys here: {', '.join(valid)}"
+                problems.append(Problem(document.key_place(steps), f'unknown key "{steps[-1]}"', do=do))
             case "missing":
-                above = document.nearest(steps)
-                problems.append(Problem(document.key_place(above), f'"{steps[-1]}" is missing', do=_example(steps)))
+                missing.append(steps)
             case _:
                 wrong.setdefault(document.nearest(steps), []).append(detail)
+    problems.extend(
+        Problem(document.key_place(document.nearest(steps)), f'"{steps[-1]}" is missing', do=_example(steps))
+        for steps in missing
+        if steps not in misspelt
+    )
     problems.extend(_wrong_value(steps, details, document) for steps, details in wrong.items())
     return problems
-
-
-def _unknown_key(steps: Steps, document: Document, valid: list[str]) -> Problem:
-    key = str(steps[-1])
-    close = nearest(key, valid)
-    do = f'did you mean "{close}"?' if close else f"valid keys here: {', '.join(valid)}"
-    return Problem(document.key_place(steps), f'unknown key "{key}"', do=do)
 
 
 def _wrong_value(steps: Steps, details: list[ErrorDetails], document: Document) -> Problem:
     place = document.value_place(steps)
     name = _name(steps)
+    value = details[0]["input"]
+    if value is None:
+        return Problem(place, f'"{name}" has no value', do="give it one, or remove the key")
     for detail in details:
         if detail["type"] == "invalid":
             ctx = detail["ctx"]
             return Problem(place, f'"{name}" {ctx["what"]}', ctx["why"], ctx["do"])
-    value = details[0]["input"]
-    if value is None:
-        return Problem(place, f'"{name}" has no value', do="give it one, or remove the key")
     expected = either(list(dict.fromkeys(_expectation(detail) for detail in details)))
     secret = steps in document.filled or "url" in steps
     empty = all(detail["type"] in ("too_short", "string_too_short") for detail in details)

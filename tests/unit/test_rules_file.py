@@ -143,6 +143,11 @@ def test_star_without_quotes_is_explained(match):
     assert error.at == "rules.yaml:2:13"
 
 
+def test_misspelt_key_is_not_reported_as_missing_too():
+    error = refusal("tables: [{mtch: a.b}]")
+    assert (error.what, error.why) == ('unknown key "mtch"', "")
+
+
 def test_duplicate_key_says_where_the_first_one_is():
     assert refusal(rule("mode: append\nmode: mirror")).why == "the first one is at rules.yaml:3:5"
 
