@@ -319,11 +319,11 @@ def _postgres(url: str) -> sa.Engine:
     def dial() -> psycopg.Connection:
         return connect(url, side="target", application="cdcflow state", autocommit=False)
 
+    # No pool: statements are rare, and a connection that was idle for an hour may have gone deaf.
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=dial,
-        pool_size=2,
-        pool_pre_ping=True,
+        poolclass=sa.NullPool,
         hide_parameters=True,
         use_native_hstore=False,
     )
