@@ -72,7 +72,8 @@ def findings(connection: Connection, pipeline: str, routes: Sequence[Route], ref
     """
     row = connection.execute(_SERVER).fetchone()
     assert row is not None  # a session always has a role
-    server = _Server(*row, dict(connection.execute(_SETTINGS).fetchall()))
+    settings: dict[str, str] = dict(connection.execute(_SETTINGS).fetchall())
+    server = _Server(*(*row, settings))
     name = f"cdcflow_{pipeline}"
     found = [_version(server), _primary(server), _encoding(server), _wal_level(server), _replication(server)]
     found += _slots(connection, server, name)

@@ -91,7 +91,7 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
             made += _default(alter, column, name)
             continue
         if there.type != column.type.text:
-            made += _retype(alter, there, column, name)
+            made += _retype(alter, there, column, name, key=column.name in route.key)
         if there.not_null and column.nullable:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
         elif empty and not column.nullable and (not there.not_null or there.type != column.type.text):
@@ -131,7 +131,7 @@ def _table(old: Route, new: Route, table: TargetTable, version: int) -> list[str
             made += _add(alter, after, name)
             continue
         if before.type.text != after.type.text and there.type != after.type.text:
-            made += _retype(alter, there, after, name)
+            made += _retype(alter, there, after, name, key=after.name in new.key)
         if after.nullable and not before.nullable and there.not_null and after.name not in new.source.primary_key:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
     made += _added_generated(old, new, table, alter, version)
@@ -234,16 +234,17 @@ def older_value(column: Column) -> str | None:
     return None
 
 
-def _retype(alter: str, there: TargetColumn, column: Column, name: str) -> list[str]:
+def _retype(alter: str, there: TargetColumn, column: Column, name: str, *, key: bool) -> list[str]:
     """Change a column's type. Values that cannot be cast become NULL: the source rewrote the table to change
-    them in a way of its own, which is noticed, and the table is copied again."""
+    them in a way of its own, which is noticed, and the table is copied again. A key cannot be NULL and stops.
+    """
     text = column.type.text
-    change = f"{alter}ALTER COLUMN {ident(name)} TYPE {text}"
-    forget = f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL; {change} USING NULL"
-    body = (
-        f"BEGIN {change} USING {ident(name)}::{text};"
-        f" EXCEPTION WHEN data_exception OR cannot_coerce OR datatype_mismatch THEN {forget}; END"
-    )
+    change = f"{alter}ALTER COLUMN {ident(name)} TYPE {text} USING"
+    body = f"{change} {ident(name)}::text::{text};"
+    if not key:
+        forget = f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL; {change} NULL"
+        body = f"BEGIN {body} EXCEPTION WHEN data_exception OR cannot_coerce THEN {forget}; END;"
+    body = f"BEGIN {change} {ident(name)}::{text}; EXCEPTION WHEN data_exception OR cannot_coerce THEN {body} END"
     drop, default = _default_around(alter, there, column, name)
     return [*drop, f"DO {literal(body)}", *default]
 

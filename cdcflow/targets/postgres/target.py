@@ -100,9 +100,19 @@ class PostgresTarget:
         try:
             with connection.transaction():
                 connection.execute(ddl.create_table(route, version))
-        except _LACKS as error:
+            return
+        except _LACKS:
             connection.execute(ddl.create_table(route, version, generated=False))
-            log.info("left out generated columns", table=str(route.target), reason=self._problem(error))
+        for column in route.source.columns:
+            if not ddl.is_computable(route, column):
+                continue
+            line = ddl.generated_line(column, version)
+            try:
+                with connection.transaction():
+                    connection.execute(f"ALTER TABLE {qualified(route.target)} ADD COLUMN {line}")
+            except _LACKS as error:
+                reason = self._problem(error)
+                log.info("left out a generated column", table=str(route.target), column=column.name, reason=reason)
 
     def _require_extensions(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
         for each in route.source.types:
