@@ -1,0 +1,92 @@
+"""Which connector speaks which URL scheme."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+
+import pytest
+from pydantic import BaseModel
+
+from cdcflow import registry
+from cdcflow.config import load
+from cdcflow.errors import ConfigError
+from cdcflow.model.context import Context
+
+
+class Config(BaseModel, extra="forbid"):
+    url: str
+    topic: str = "changes"
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """A connector of another package, for `loop://` on both sides."""
+    module = SimpleNamespace(
+        Config=Config,
+        open=lambda config, context: ("opened", config, context),
+        open_store=lambda config, context: ("store", config, context),
+    )
+    monkeypatch.setitem(sys.modules, "loop_connector", module)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("loop", "loop_connector", group)])
+    return module
+
+
+def test_postgresql_is_spoken_on_both_sides():
+    for side in ("source", "target"):
+        assert {"postgres", "postgresql"} <= set(registry.schemes(side))
+        connector = registry.connector(side, "postgresql")
+        assert connector is not None
+        assert connector is registry.connector(side, "postgres")
+        assert "url" in connector.Config.model_fields
+        assert callable(connector.open)
+
+
+def test_scheme_that_nobody_speaks_has_no_connector():
+    assert registry.connector("source", "gopher") is None
+
+
+def test_installed_package_adds_a_scheme(plugin, tmp_path):
+    assert registry.schemes("target") == ["loop", "postgres", "postgresql"]
+    path = tmp_path / "cdcflow.yaml"
+    path.write_text(
+        "pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://u:secret@b/c?d=e', topic: t}\n"
+        "tables: [{match: '*'}]\nmemory: 100MB\n"
+    )
+    config = load(path, {})
+    context = Context("p", 100_000_000, 100_000, 64_000_000)
+    assert registry.open_source(config) == ("opened", Config(url="loop://a"), context)
+    assert registry.open_target(config) == ("opened", Config(url="loop://u:secret@b/c?d=e", topic="t"), context)
+    assert registry.open_store(config)[0] == "store"
+    assert config.target.address == "loop://b/c"
+    assert "secret" not in repr(config)
+
+
+def test_target_that_cannot_hold_state_is_an_error(plugin, tmp_path):
+    del plugin.open_store
+    path = tmp_path / "cdcflow.yaml"
+    path.write_text("pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://b'}\ntables: [{match: '*'}]")
+    with pytest.raises(ConfigError, match="a loop:// target cannot hold the pipeline's state"):
+        registry.open_store(load(path, {}))
+
+
+def test_connector_that_cannot_be_imported_says_so(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("loop", "no_such_module_here", group)])
+    with pytest.raises(ConfigError) as caught:
+        registry.connector("source", "loop")
+    assert caught.value.what == "the source connector for loop:// cannot be imported"
+    assert "no_such_module_here" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@h:5432/d?password=p", "postgresql://h:5432/d"),
+        ("postgresql://u:p@h1:1,h2:2/d", "postgresql://h1:1,h2:2/d"),
+        ("postgresql:///d", "postgresql:///d"),
+        ("postgresql://u:p@[::1/d", "postgresql://..."),
+    ],
+)
+def test_address_is_the_url_without_secrets(url, shown):
+    assert registry.safe_url(url) == shown
