@@ -1,0 +1,214 @@
+"""The demo from beginning to end: copy, follow, be killed, go on, and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from cdcflow.demo import place as places
+from cdcflow.demo.comparing import Difference, compare, lateness
+from cdcflow.demo.place import DATABASE, PIPELINE, Place
+from cdcflow.demo.process import Figures, Running
+from cdcflow.demo.screen import Screen
+from cdcflow.demo.shop import Traffic, fill
+from cdcflow.errors import CdcflowError
+
+DEFAULT_ROWS: Final = 300_000
+_POLL_SECONDS: Final = 0.1
+_LIMIT_SECONDS: Final = 90
+_DIFFERENCES_FOUND: Final = 4  # the exit code of `cdcflow verify`
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened, for the summary. `streamed` are the spans of unix time in which the stream was live."""
+
+    copied: int = 0
+    copy_seconds: float = 0.0
+    kills: int = 0
+    back_seconds: list[float] = field(default_factory=list)
+    streamed: list[tuple[float, float]] = field(default_factory=list)
+    fastest: float = 0.0
+
+
+def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: float = 10.0) -> int:
+    """Run the demo in `directory` and leave its servers and config there.
+
+    Args:
+        directory: made where it is missing; ./cdcflow-demo when not given. A demo already there is replaced.
+        rows: about how many rows the shop has.
+        seconds: how long changes are followed, before the kill and after it each.
+
+    Returns:
+        0 when both databases are equal at the end, 4 when they are not.
+
+    Raises:
+        CdcflowError: something did not start or did not get done in time.
+    """
+    folder = directory or Path(places.DEFAULT_FOLDER)
+    screen = Screen()
+    began = time.monotonic()
+    screen.step("starting two PostgreSQL 18 servers")
+    place = places.build(folder)
+    screen.say(f"source 127.0.0.1:{place.source.port}, target 127.0.0.1:{place.target.port}")
+    screen.step("making a shop in the source")
+    made = fill(place.source, place.target, rows)
+    screen.say(f"{made:,} rows in customers, products, orders, order_items and events")
+    traffic = Traffic(place.source)
+    tally = Tally()
+    running = None
+    try:
+        screen.step(f"cdcflow run -c {_short(place.config)}: the copy, while the shop goes on selling")
+        running = Running.start(place)
+        _copy(running, traffic, screen, tally)
+        screen.say(f"copied {tally.copied:,} rows in {tally.copy_seconds:.1f} s; now following")
+        _follow(running, traffic, screen, tally, seconds)
+        screen.step("kill -9, in the middle of it; the shop goes on selling")
+        running.kill()
+        tally.kills += 1
+        time.sleep(1.5)
+        screen.step("cdcflow run, once more")
+        again = time.monotonic()
+        running = Running.start(place)
+        _level(place, running, screen, traffic)
+        tally.back_seconds.append(time.monotonic() - again)
+        screen.say(f"level again {tally.back_seconds[-1]:.1f} s after its start")
+        _follow(running, traffic, screen, tally, seconds)
+        traffic.stop()
+        screen.step("the shop closes; comparing every row of both databases")
+        _level(place, running, screen, traffic)
+        code = running.stop()
+        if code:
+            raise CdcflowError(f"`cdcflow run` ended with {code} after SIGTERM", at=str(place.log))
+    except BaseException:
+        with suppress(Exception):
+            traffic.stop()
+        if running is not None and running.process.poll() is None:
+            running.kill()
+        raise
+    differences = compare(place.source, place.target)
+    _summary(screen, place, traffic, tally, differences, time.monotonic() - began)
+    return _DIFFERENCES_FOUND if any(found.differing for found in differences) else 0
+
+
+def down(directory: Path | None = None) -> int:
+    """Stop the demo's servers and delete what it made. Returns 0, also where there is no demo."""
+    folder = directory or Path(places.DEFAULT_FOLDER)
+    screen = Screen()
+    there = folder.exists()
+    left = places.remove(folder)
+    if left:
+        screen.say(f"removed the demo; these are not its own: {', '.join(path.name for path in left)}")
+    else:
+        screen.say(f"removed {_short(folder)}" if there else f"no demo in {_short(folder)}: nothing to do")
+    return 0
+
+
+def _copy(running: Running, traffic: Traffic, screen: Screen, tally: Tally) -> None:
+    """Show the copy. Traffic begins once the slot is there, so that every one of its changes is in the stream."""
+    began = 0.0
+
+    def copied(now: Figures) -> bool:
+        nonlocal began
+        if now.table_states and not began and now.state in ("copying", "streaming"):
+            began = time.monotonic()
+            traffic.start()
+        tally.copied = max(tally.copied, sum(now.copied.values()))
+        return not now.copying
+
+    with screen.drawing():
+        _until(running, copied, screen, traffic)
+        tally.copy_seconds = time.monotonic() - began
+        _until(running, lambda now: now.live, screen, traffic)
+
+
+def _follow(running: Running, traffic: Traffic, screen: Screen, tally: Tally, seconds: float) -> None:
+    first, end = time.time(), time.monotonic() + seconds
+    with screen.drawing():
+        _until(running, lambda now: time.monotonic() >= end, screen, traffic)
+    tally.streamed.append((first, time.time()))
+
+
+def _until(running: Running, condition: Callable[[Figures], bool], screen: Screen, traffic: Traffic) -> None:
+    end = time.monotonic() + _LIMIT_SECONDS
+    while True:
+        figures = running.figures()
+        screen.show(figures, traffic)
+        if figures is not None and condition(figures):
+            return
+        if traffic.failure is not None:
+            raise traffic.failure
+        if time.monotonic() > end:
+            raise CdcflowError(
+                f"the demo waited {_LIMIT_SECONDS} s in vain",
+                at=str(running.place.log),
+                why=f"state {figures.state}, tables {figures.table_states}" if figures else "no answer over HTTP",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _level(place: Place, running: Running, screen: Screen, traffic: Traffic) -> None:
+    """Wait until the slot has confirmed everything that is in the source's log now."""
+    with psycopg.connect(place.source.url(DATABASE), autocommit=True) as connection, screen.drawing():
+        row = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+        assert row is not None
+        end = row[0]
+
+        def confirmed(_: Figures) -> bool:
+            found = connection.execute(
+                "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
+                (end, f"cdcflow_{PIPELINE}"),
+            ).fetchone()
+            return found is not None and bool(found[0])
+
+        _until(running, confirmed, screen, traffic)
+
+
+def _summary(
+    screen: Screen, place: Place, traffic: Traffic, tally: Tally, differences: list[Difference], seconds: float
+) -> None:
+    late = lateness(place.source, place.target, tally.streamed)
+    rate = tally.copied / tally.copy_seconds if tally.copy_seconds else 0
+    wrong = sum(found.differing for found in differences)
+    lines = [
+        ("rows copied", f"{tally.copied:,} in {tally.copy_seconds:.1f} s ({rate:,.0f} rows/s)"),
+        ("changes applied", f"{traffic.changes:,} in {traffic.transactions:,} transactions"),
+        (
+            "lag p50 / p99",
+            f"{late[0] * 1000:.1f} / {late[1] * 1000:.1f} ms (commit to visible, {late[3]:,} rows)" if late else "-",
+        ),
+        ("killed and restarted", f"{tally.kills} time, level again after {tally.back_seconds[-1]:.1f} s"),
+        ("rows compared", f"{sum(found.rows for found in differences):,} in {len(differences)} tables"),
+        ("differences", str(wrong)),
+    ]
+    screen.console.print()
+    for name, text in lines:
+        screen.console.print(f"  {name:22}{text}", style="bold" if name == "differences" else "", highlight=False)
+    for found in differences:
+        if found.differing:
+            screen.say(f"{found.table}: {found.differing:,} rows differ, such as key {' and '.join(found.examples)}")
+    config = _short(place.config)
+    screen.console.print(
+        f"\n  {seconds:.0f} s in all. Both servers still run. Go on with:\n\n"
+        f"    cdcflow run -c {config}          follow again; Ctrl-C stops it\n"
+        f"    cdcflow status -c {config}       how far it is\n"
+        f"    cdcflow read -c {config}         the source's changes as JSON lines\n"
+        f"    cdcflow demo --down{'' if place.folder.name == places.DEFAULT_FOLDER else ' ' + str(place.folder)}"
+        "                          stop the servers and remove everything\n",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _short(path: Path) -> str:
+    """Return the path as it is shortest from here."""
+    with suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
