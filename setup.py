@@ -16,7 +16,12 @@ from setuptools import Extension, setup
 
 # A new hot module is added here and in cdcflow/codecs/loading.py; tests/unit/test_build.py compares both
 # with the files.
-HOT_MODULES: tuple[str, ...] = ()
+HOT_MODULES: tuple[str, ...] = (
+    "cdcflow.codecs.pgoutput_cy",
+    "cdcflow.codecs.net_cy",
+    "cdcflow.codecs.copytext_cy",
+    "cdcflow.engines.postgres.libpq_cy",
+)
 
 CHOICE = os.environ.get("CDCFLOW_COMPILE", "") or "auto"
 if CHOICE not in ("auto", "require", "forbid"):

@@ -22,7 +22,12 @@ Form = Literal["compiled", "plain"]
 
 # In the order in which they may import one another: a module stands after those it needs, or the needed
 # one would be imported by name, compiled, before its own turn to be forced plain. Same list as setup.py.
-HOT_MODULES: tuple[str, ...] = ()
+HOT_MODULES: tuple[str, ...] = (
+    "cdcflow.codecs.pgoutput_cy",
+    "cdcflow.codecs.net_cy",
+    "cdcflow.codecs.copytext_cy",
+    "cdcflow.engines.postgres.libpq_cy",
+)
 
 
 def wanted() -> Literal["compiled", "plain", "auto"]:

@@ -220,9 +220,10 @@ class Frame:
 class Decoder:
     """Turns length-prefixed CopyData payloads into frames.
 
-    The caller feeds a buffer until all of it is used; `feed` stops early where Python has to look: at a
-    message that it hands over as `event`, at a commit when `stop_at_commit` is set, and when the rows of an
-    open transaction pass `piece_bytes`.
+    The caller feeds a buffer until all of it is used; `feed` stops early where Python has to look, and `event`
+    says why: a message that is handed over (`R`, `T`, `M`), a row whose relation has no settled shape yet
+    (`S`, body: its oid; the row is decoded by the next feed), a commit after `hold` (`C`), or the rows of an
+    open transaction passing `piece_bytes` (`P`).
     """
 
     frames: dict  # oid -> Frame
@@ -238,7 +239,6 @@ class Decoder:
     next_number: cython.int
     stop_at_commit: cython.bint
     in_transaction: cython.bint
-    committed: cython.bint
     reply_requested: cython.bint
     final_lsn: cython.ulonglong
     end_lsn: cython.ulonglong
@@ -269,7 +269,6 @@ class Decoder:
         self.next_number = 0
         self.stop_at_commit = False
         self.in_transaction = False
-        self.committed = False
         self.reply_requested = False
         self.final_lsn = 0
         self.end_lsn = 0
@@ -289,7 +288,10 @@ class Decoder:
     # What the stream reads and sets between two feeds.
 
     def follow(self, oid: int, width: int, skip_until: int, idempotent_until: int) -> int:
-        """Start a new frame for relation `oid` and return its number; what it held before is kept to be taken."""
+        """Start a new frame for relation `oid` and return its number; what it held before is kept to be taken.
+
+        A width of -1 says that the shape is not settled: the first row that is not skipped stops `feed`.
+        """
         frame = Frame(self.next_number, width, skip_until, idempotent_until)
         self.next_number += 1
         self.frames[oid] = frame
@@ -326,21 +328,15 @@ class Decoder:
         return bool(wanted)
 
     def event(self) -> tuple:
-        """Return and clear the message that stopped `feed`: (type byte or 0, body)."""
+        """Return and clear what stopped `feed`: (its letter's code or 0, body)."""
         found: tuple = (self.event_type, self.event_body)
         self.event_type = 0
         self.event_body = b""
         return found
 
     def hold(self, stop_at_commit: bool) -> None:
-        """Make `feed` return behind the next commit message (or no longer)."""
+        """Make `feed` stop behind each commit message (or no longer)."""
         self.stop_at_commit = stop_at_commit
-
-    def just_committed(self) -> bool:
-        """Return whether `feed` stopped because of `hold`, and clear that."""
-        committed: cython.bint = self.committed
-        self.committed = False
-        return bool(committed)
 
     def take(self, everything: bool) -> tuple:
         """Remove and return rows: up to the last commit, or with `everything` those of the open transaction too.
@@ -400,6 +396,7 @@ class Decoder:
         length: cython.Py_ssize_t
         end: cython.Py_ssize_t
         kind: cython.int
+        stop: cython.int
         count32: cython.uint = 0
         if cython.compiled:
             p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(buffer))
@@ -422,8 +419,11 @@ class Decoder:
                 if length < 26:
                     raise MessageError("XLogData message is too short")
                 self.sent_us = cython.cast(cython.longlong, _be64(p, at + 17)) + POSTGRES_EPOCH_US
-                if self._message(p, at + 25, end):
+                stop = self._message(p, at + 25, end)
+                if stop == 1:
                     return end
+                if stop == 2:
+                    return at - 4
             elif kind == 0x6B:  # k: keepalive: end, send time, reply requested
                 if length < 18:
                     raise MessageError("keepalive message is too short")
@@ -441,7 +441,7 @@ class Decoder:
     @cython.cfunc
     @cython.exceptval(-1)
     def _message(self, p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.int:
-        """Decode one pgoutput message; return 1 where `feed` has to stop."""
+        """Decode one pgoutput message; return 1 where `feed` has to stop behind it, 2 before it."""
         kind: cython.int = p[at]
         at += 1
         if kind == 0x49 or kind == 0x55 or kind == 0x44:  # I U D
@@ -464,7 +464,7 @@ class Decoder:
                 raise MessageError("Commit outside a transaction")
             self._commit(_be64(p, at + 9))
             if self.stop_at_commit:
-                self.committed = True
+                self.event_type = 0x43
                 return 1
             return 0
         if kind == 0x52 or kind == 0x54 or kind == 0x4D:  # R T M: for Python
@@ -516,6 +516,10 @@ class Decoder:
             self.last_frame = frame
         if frame is None or frame.skip_until > self.final_lsn:
             return 0
+        if frame.width < 0:
+            self.event_type = 0x53
+            self.event_body = int(oid).to_bytes(4, "big")
+            return 2
         if not frame.touched:
             frame.touched = True
             self.open_frames.append(frame)
@@ -555,7 +559,10 @@ class Decoder:
         self.order.int32(frame.number)
         self.open_rows += 1
         self.open_bytes += frame.after.size - after_start + frame.before.size - before_start + 13
-        return 1 if self.open_bytes > self.piece_bytes else 0
+        if self.open_bytes > self.piece_bytes:
+            self.event_type = 0x50
+            return 1
+        return 0
 
 
 @cython.cfunc

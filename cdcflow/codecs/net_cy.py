@@ -1,0 +1,521 @@
+"""Netting: of all changes to one key in a batch only the outcome is written.
+
+This file runs as it is and is compiled by Cython where a compiler is there. It does no I/O.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from cdcflow.codecs import shim as cython
+
+if cython.compiled:
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+    from cython.cimports.libc.stdlib import calloc, free, malloc
+    from cython.cimports.libc.string import memcmp, memcpy
+
+_ORDER = sys.byteorder
+
+_ABSENT = (-2).to_bytes(4, _ORDER, signed=True)
+
+# What an entry of the key table is, bit by bit.
+_EXISTED = cython.declare(cython.int, 1)  # the row was there before the batch
+_ALIVE = cython.declare(cython.int, 2)  # the row is there now
+_PARTIAL = cython.declare(cython.int, 4)  # its image has absent cells
+
+
+# No image. Any other negative reference is -1 - the number of a merged image.
+_NOTHING = cython.declare(cython.longlong, -(1 << 62))
+
+
+class ImageError(ValueError):
+    """A row image ends before its cells do."""
+
+
+class Netted:
+    """The outcome of a frame's changes, one entry a key.
+
+    merged: row images that were put together from several (a later partial one over an earlier one).
+    inserted, updated: native int64 references to row images, in order of the key's first change: an offset
+        into the frame's `after`, or, where negative, -1 - offset into `merged`.
+    updated_masks: for each updated row the number of its mask in `masks`.
+    masks: distinct sets of absent columns, as bytes, one byte a column (1 absent); number 0 is "none absent".
+    deleted: native int64 pairs (start, size) into `keys`: the key cells one behind the other.
+    exact: the changes must be applied one by one: a key holds NULL, or a row changed its key and keeps a
+        value that the log does not have.
+    """
+
+    __slots__ = ("deleted", "exact", "inserted", "keys", "masks", "merged", "updated", "updated_masks")
+
+    def __init__(self, exact, merged, inserted, updated, updated_masks, masks, deleted, keys):
+        self.exact = exact
+        self.merged = merged
+        self.inserted = inserted
+        self.updated = updated
+        self.updated_masks = updated_masks
+        self.masks = masks
+        self.deleted = deleted
+        self.keys = keys
+
+
+@cython.final
+@cython.cclass
+class _Keys:
+    """A hash table from key bytes to an entry number; what was appended last is what is looked for."""
+
+    buffer: cython.p_uchar
+    size: cython.Py_ssize_t
+    starts: cython.pointer[cython.longlong]
+    sizes: cython.pointer[cython.int]
+    flags: cython.pointer[cython.uchar]
+    images: cython.pointer[cython.longlong]
+    table: cython.pointer[cython.int]
+    mask: cython.size_t
+    count: cython.Py_ssize_t
+    plain: bytearray
+    plain_entries: list
+    plain_table: dict
+
+    def __cinit__(self, *_args):
+        if cython.compiled:
+            self.buffer = cython.NULL
+            self.starts = cython.NULL
+            self.sizes = cython.NULL
+            self.flags = cython.NULL
+            self.images = cython.NULL
+            self.table = cython.NULL
+
+    def __init__(self, most: cython.Py_ssize_t, most_bytes: cython.Py_ssize_t):
+        """`most`: entries at the most; `most_bytes`: bytes of all keys at the most (touched as they are used)."""
+        self.size = 0
+        self.count = 0
+        self.plain = bytearray()
+        self.plain_entries = []
+        self.plain_table = {}
+        if cython.compiled:
+            slots: cython.size_t = 16
+            while slots < cython.cast(cython.size_t, most) * 2:
+                slots *= 2
+            self.mask = slots - 1
+            self.buffer = cython.cast(cython.p_uchar, malloc(most_bytes + 16))
+            self.starts = cython.cast(cython.pointer[cython.longlong], malloc((most + 1) * 8))
+            self.sizes = cython.cast(cython.pointer[cython.int], malloc((most + 1) * 4))
+            self.flags = cython.cast(cython.p_uchar, malloc(most + 1))
+            self.images = cython.cast(cython.pointer[cython.longlong], malloc((most + 1) * 8))
+            self.table = cython.cast(cython.pointer[cython.int], calloc(slots, 4))
+            if (
+                self.buffer == cython.NULL
+                or self.starts == cython.NULL
+                or self.sizes == cython.NULL
+                or self.flags == cython.NULL
+                or self.images == cython.NULL
+                or self.table == cython.NULL
+            ):
+                raise MemoryError
+
+    def __dealloc__(self):
+        if cython.compiled:
+            free(self.buffer)
+            free(self.starts)
+            free(self.sizes)
+            free(self.flags)
+            free(self.images)
+            free(self.table)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def append(self, p: cython.p_uchar, start: cython.Py_ssize_t, count: cython.Py_ssize_t) -> cython.void:
+        if cython.compiled:
+            memcpy(self.buffer + self.size, p + start, count)
+        else:
+            self.plain += p[start : start + count]
+        self.size += count
+
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def find(self, start: cython.Py_ssize_t, flags_if_new: cython.int) -> cython.Py_ssize_t:
+        """Return the entry of the key that was appended from `start` on, adding one where there is none."""
+        entry: cython.Py_ssize_t
+        size: cython.int = self.size - start
+        if cython.compiled:
+            at: cython.size_t
+            known: cython.int
+            code: cython.ulonglong = _hash(self.buffer + start, size)
+            at = code & self.mask
+            while True:
+                known = self.table[at]
+                if known == 0:
+                    break
+                entry = known - 1
+                if self.sizes[entry] == size and memcmp(self.buffer + self.starts[entry], self.buffer + start, size) == 0:
+                    self.size = start
+                    return entry
+                at = (at + 1) & self.mask
+            entry = self.count
+            self.table[at] = cython.cast(cython.int, entry + 1)
+            self.starts[entry] = start
+            self.sizes[entry] = size
+            self.flags[entry] = cython.cast(cython.uchar, flags_if_new)
+            self.images[entry] = _NOTHING
+            self.count += 1
+            return entry
+        key = bytes(self.plain[start:])
+        found = self.plain_table.get(key)
+        if found is not None:
+            del self.plain[start:]
+            self.size = start
+            return found
+        entry = self.count
+        self.plain_table[key] = entry
+        self.plain_entries.append([start, size, flags_if_new, _NOTHING])
+        self.count += 1
+        return entry
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def flag(self, entry: cython.Py_ssize_t) -> cython.int:
+        if cython.compiled:
+            return self.flags[entry]
+        return self.plain_entries[entry][2]
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def image(self, entry: cython.Py_ssize_t) -> cython.longlong:
+        if cython.compiled:
+            return self.images[entry]
+        return self.plain_entries[entry][3]
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def set(self, entry: cython.Py_ssize_t, flags: cython.int, image: cython.longlong) -> cython.void:
+        if cython.compiled:
+            self.flags[entry] = cython.cast(cython.uchar, flags)
+            self.images[entry] = image
+        else:
+            self.plain_entries[entry][2] = flags
+            self.plain_entries[entry][3] = image
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _hash(p: cython.p_uchar, size: cython.Py_ssize_t) -> cython.ulonglong:
+    """FNV-1a over the bytes, its high bits folded in: keys are short. Compiled only."""
+    code: cython.ulonglong = 2166136261
+    prime: cython.ulonglong = 1099511628211
+    index: cython.Py_ssize_t
+    for index in range(size):
+        code = (code ^ p[index]) * prime
+    return code ^ (code >> 29)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _int32(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.int:
+    value: cython.int = 0
+    if cython.compiled:
+        memcpy(cython.address(value), p + at, 4)
+        return value
+    return int.from_bytes(p[at : at + 4], _ORDER, signed=True)
+
+
+@cython.cfunc
+@cython.exceptval(-2)
+def _append_key(
+    keys: _Keys, p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, key: list, last: cython.int
+) -> cython.int:
+    """Append the key cells of the image at `at`; return 1, or 0 where one is NULL or absent."""
+    index: cython.int
+    length: cython.int
+    size: cython.Py_ssize_t
+    whole: cython.int = 1
+    for index in range(last + 1):
+        if at + 4 > end:
+            raise ImageError("a row image ends before its key")
+        length = _int32(p, at)
+        size = 4 + (length if length > 0 else 0)
+        if at + size > end:
+            raise ImageError("a row image ends inside its key")
+        if key[index]:
+            keys.append(p, at, size)
+            if length < 0:
+                whole = 0
+        at += size
+    return whole
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def _absent(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, width: cython.int) -> cython.int:
+    """Return whether the image at `at` has an absent cell."""
+    index: cython.int
+    length: cython.int
+    found: cython.int = 0
+    for index in range(width):
+        if at + 4 > end:
+            raise ImageError("a row image ends before its cells")
+        length = _int32(p, at)
+        at += 4
+        if length > 0:
+            at += length
+        elif length == -2:
+            found = 1
+    if at != end:
+        raise ImageError("a row image is longer than its cells")
+    return found
+
+
+def net(
+    ops: bytes,
+    after: bytes,
+    after_sizes: bytes,
+    before: bytes,
+    before_sizes: bytes,
+    width: int,
+    key_columns: tuple,
+) -> Netted:
+    """Net a frame (see `model.frame.RowBatch`) by the columns at `key_columns`.
+
+    Raises:
+        ImageError: the frame is not what it says.
+    """
+    rows: cython.Py_ssize_t = len(ops)
+    columns: cython.int = width
+    last: cython.int = max(key_columns)
+    key: list = [number in key_columns for number in range(last + 1)]
+    keys: _Keys = _Keys(rows * 2, len(after) + len(before))
+    ops_at: cython.p_uchar
+    a: cython.p_uchar
+    b: cython.p_uchar
+    a_sizes: cython.p_uchar
+    b_sizes: cython.p_uchar
+    merged: list = []
+    row: cython.Py_ssize_t
+    op: cython.int
+    a_start: cython.Py_ssize_t = 0
+    b_start: cython.Py_ssize_t = 0
+    a_end: cython.Py_ssize_t
+    b_end: cython.Py_ssize_t
+    start: cython.Py_ssize_t
+    entry: cython.Py_ssize_t
+    old: cython.Py_ssize_t
+    reference: cython.longlong
+    earlier: cython.longlong
+    partial: cython.int
+    if cython.compiled:
+        ops_at = cython.cast(cython.p_uchar, PyBytes_AS_STRING(ops))
+        a = cython.cast(cython.p_uchar, PyBytes_AS_STRING(after))
+        b = cython.cast(cython.p_uchar, PyBytes_AS_STRING(before))
+        a_sizes = cython.cast(cython.p_uchar, PyBytes_AS_STRING(after_sizes))
+        b_sizes = cython.cast(cython.p_uchar, PyBytes_AS_STRING(before_sizes))
+    else:
+        ops_at, a, b, a_sizes, b_sizes = ops, after, before, after_sizes, before_sizes
+    if len(after_sizes) != 4 * rows or len(before_sizes) != 4 * rows:
+        raise ImageError("a frame has another number of sizes than rows")
+    for row in range(rows):
+        op = ops_at[row]
+        a_end = a_start + _int32(a_sizes, row * 4)
+        b_end = b_start + _int32(b_sizes, row * 4)
+        if a_end < a_start or b_end < b_start or a_end > len(after) or b_end > len(before):
+            raise ImageError("a frame is shorter than its rows")
+        start = keys.size
+        if op == 0x49:  # I
+            if not _append_key(keys, a, a_start, a_end, key, last):
+                return _exact()
+            entry = keys.find(start, 0)
+            keys.set(entry, (keys.flag(entry) & _EXISTED) | _ALIVE, a_start)
+        elif op == 0x55:  # U
+            partial = _absent(a, a_start, a_end, columns)
+            reference = a_start
+            if b_end > b_start:  # the key that the row had
+                if not _append_key(keys, b, b_start, b_end, key, last):
+                    return _exact()
+                old = keys.find(start, _EXISTED)
+                start = keys.size
+                if not _append_key(keys, a, a_start, a_end, key, last):
+                    return _exact()
+                entry = keys.find(start, 0)
+            else:
+                if not _append_key(keys, a, a_start, a_end, key, last):
+                    return _exact()
+                entry = keys.find(start, _EXISTED)
+                old = entry
+            if partial:
+                earlier = keys.image(old)
+                if earlier != _NOTHING:
+                    image = _over(_image(after, a_start, columns), _known(after, merged, earlier, columns), columns)
+                    reference = -1 - cython.cast(cython.longlong, len(merged))
+                    merged.append(image)
+                    partial = _is_partial(image, columns)
+                if partial and old != entry:
+                    # The row moves to another key and keeps values that only the target has.
+                    return _exact()
+            if old != entry:
+                keys.set(old, keys.flag(old) & _EXISTED, _NOTHING)
+            keys.set(entry, (keys.flag(entry) & _EXISTED) | _ALIVE | (_PARTIAL if partial else 0), reference)
+        elif op == 0x44:  # D
+            if not _append_key(keys, b, b_start, b_end, key, last):
+                return _exact()
+            entry = keys.find(start, _EXISTED)
+            keys.set(entry, keys.flag(entry) & _EXISTED, _NOTHING)
+        else:
+            raise ImageError(f"unknown operation {op}")
+        a_start = a_end
+        b_start = b_end
+    return _outcome(keys, after, merged, columns)
+
+
+@cython.cfunc
+def _exact() -> Netted:
+    return Netted(True, b"", b"", b"", b"", [], b"", b"")
+
+
+@cython.cfunc
+def _outcome(keys: _Keys, after: bytes, merged: list, width: cython.int) -> Netted:
+    inserted: _Numbers = _Numbers(keys.count)
+    updated: _Numbers = _Numbers(keys.count)
+    masks_of: _Numbers = _Numbers(keys.count)
+    deleted: _Numbers = _Numbers(keys.count * 2)
+    masks: list = [bytes(width)]
+    offsets: list = [0]
+    entry: cython.Py_ssize_t
+    flags: cython.int
+    reference: cython.longlong
+    for image in merged:
+        offsets.append(offsets[len(offsets) - 1] + len(image))
+    for entry in range(keys.count):
+        flags = keys.flag(entry)
+        reference = keys.image(entry)
+        if flags & _ALIVE:
+            number = 0
+            if flags & _PARTIAL:
+                mask = _mask(_known(after, merged, reference, width), width)
+                if mask not in masks:
+                    masks.append(mask)
+                number = masks.index(mask)
+            if reference < 0:
+                reference = -1 - cython.cast(cython.longlong, offsets[-1 - reference])
+            if flags & _EXISTED:
+                updated.add(reference)
+                masks_of.add(number)
+            else:
+                inserted.add(reference)
+        elif flags & _EXISTED:
+            if cython.compiled:
+                deleted.add(keys.starts[entry])
+                deleted.add(keys.sizes[entry])
+            else:
+                deleted.add(keys.plain_entries[entry][0])
+                deleted.add(keys.plain_entries[entry][1])
+    if cython.compiled:
+        key_bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, keys.buffer), keys.size)
+    else:
+        key_bytes = bytes(keys.plain)
+    return Netted(
+        False,
+        b"".join(merged),
+        inserted.taken(),
+        updated.taken(),
+        masks_of.taken() if len(masks) > 1 else b"",
+        masks,
+        deleted.taken(),
+        key_bytes,
+    )
+
+
+@cython.final
+@cython.cclass
+class _Numbers:
+    """Native int64 numbers, at most as many as announced."""
+
+    data: cython.pointer[cython.longlong]
+    count: cython.Py_ssize_t
+    plain: list
+
+    def __cinit__(self, *_args):
+        if cython.compiled:
+            self.data = cython.NULL
+
+    def __init__(self, most: cython.Py_ssize_t):
+        self.count = 0
+        self.plain = []
+        if cython.compiled:
+            self.data = cython.cast(cython.pointer[cython.longlong], malloc(most * 8 + 8))
+            if self.data == cython.NULL:
+                raise MemoryError
+
+    def __dealloc__(self):
+        if cython.compiled:
+            free(self.data)
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def add(self, number: cython.longlong) -> cython.void:
+        if cython.compiled:
+            self.data[self.count] = number
+        else:
+            self.plain.append(number)
+        self.count += 1
+
+    @cython.cfunc
+    def taken(self) -> bytes:
+        if cython.compiled:
+            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.data), self.count * 8)
+        return array("q", self.plain).tobytes()
+
+
+# What follows is for partial images only: rare enough for plain Python.
+
+
+def _cells(image: bytes) -> list:
+    found: list = []
+    at = 0
+    while at < len(image):
+        size = 4 + max(int.from_bytes(image[at : at + 4], _ORDER, signed=True), 0)
+        found.append(image[at : at + size])
+        at += size
+    return found
+
+
+@cython.cfunc
+def _image(buffer: bytes, start: cython.Py_ssize_t, width: cython.int) -> bytes:
+    """Return the image of `width` cells that starts at `start`, which was walked before."""
+    end = start
+    for _ in range(width):
+        end += 4 + max(int.from_bytes(buffer[end : end + 4], _ORDER, signed=True), 0)
+    return buffer[start:end]
+
+
+@cython.cfunc
+def _known(after: bytes, merged: list, reference: cython.longlong, width: cython.int) -> bytes:
+    if reference < 0:
+        return merged[-1 - reference]
+    return _image(after, reference, width)
+
+
+@cython.cfunc
+def _over(image: bytes, earlier: bytes, width: cython.int) -> bytes:
+    """Return `image` with its absent cells taken from `earlier`."""
+    pairs = zip(_cells(image), _cells(earlier), strict=True)
+    return b"".join(old if new == _ABSENT else new for new, old in pairs)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _is_partial(image: bytes, width: cython.int) -> cython.int:
+    return 1 if _ABSENT in _cells(image) else 0
+
+
+@cython.cfunc
+def _mask(image: bytes, width: cython.int) -> bytes:
+    return bytes([cell == _ABSENT for cell in _cells(image)])

@@ -1,0 +1,241 @@
+"""How one shape of one table is written: column lists and statement texts, made once and run for every batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.errors import ConfigError
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, Route
+from cdcflow.targets.postgres.catalog import TargetTable
+
+# Types that `=` cannot compare; in a table without a key they are compared by what they print.
+_WITHOUT_EQUALITY = ("json", "xml", "point", "polygon", "box", "path", "line", "lseg", "circle", "txid_snapshot")
+
+# Equal values of these can print differently (1.0 and 1.00), so rows of a table without a key are told apart
+# by what they print too.
+_EQUAL_BUT_DIFFERENT = ("numeric", "double precision", "real", "citext", "interval")
+
+
+@dataclass(slots=True)
+class Plan:
+    """Statements for rows of one frame shape.
+
+    sources: for each written column its place in the frame; names: its quoted name in the target;
+    types: its type there. key: places in the frame of the key columns.
+    arbiter: a unique index finds the key, so `ON CONFLICT` works.
+    """
+
+    route: Route
+    width: int
+    target: str
+    sources: tuple[int, ...]
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    key: tuple[int, ...]
+    arbiter: bool
+    fixed: frozenset[str]  # quoted names of GENERATED ALWAYS identity columns, which UPDATE may not touch
+    number: int
+    _texts: dict[object, str] = field(default_factory=dict)
+
+    @property
+    def soft(self) -> bool:
+        return self.route.on_delete is OnDelete.SOFT
+
+    @property
+    def keeps_deleted(self) -> bool:
+        """Deleted rows may still be in the target, so a new row may find its key taken."""
+        return self.route.on_delete is not OnDelete.DELETE
+
+    @property
+    def append_only(self) -> bool:
+        return self.route.mode is Mode.APPEND
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return tuple(self._name(place) for place in self.key)
+
+    @property
+    def key_types(self) -> tuple[str, ...]:
+        return tuple(self.types[self.sources.index(place)] for place in self.key)
+
+    def _name(self, place: int) -> str:
+        return self.names[self.sources.index(place)]
+
+    # -- row by row: parameters are text, one a column
+
+    def insert_row(self) -> str:
+        """Parameters: every written column."""
+        return self._text("insert", self._insert_row)
+
+    def _insert_row(self) -> str:
+        values = ", ".join(f"${number}" for number in range(1, len(self.names) + 1))
+        return (
+            f"INSERT INTO {self.target} ({', '.join(self.names)}) OVERRIDING SYSTEM VALUE VALUES ({values})"
+            + self.on_conflict()
+        )
+
+    def on_conflict(self) -> str:
+        if not self.arbiter:
+            return ""
+        rest = [name for name in self.names if name not in self.key_names and name not in self.fixed]
+        news = [f"{name} = EXCLUDED.{name}" for name in rest]
+        if self.soft:
+            news.append(f"{ident(SOFT_DELETE_COLUMN)} = NULL")
+        action = f"DO UPDATE SET {', '.join(news)}" if news else "DO NOTHING"
+        return f" ON CONFLICT ({', '.join(self.key_names)}) {action}"
+
+    def update_row(self, places: tuple[int, ...], condition: tuple[bool, ...] | None = None) -> str:
+        """Set the columns at `places`. Parameters: those columns, then the condition's (see `where`)."""
+        return self._text(("update", places, condition), lambda: self._update_row(places, condition))
+
+    def _update_row(self, places: tuple[int, ...], condition: tuple[bool, ...] | None) -> str:
+        news = ", ".join(f"{self._name(place)} = ${number}" for number, place in enumerate(places, 1))
+        return f"UPDATE {self.target} SET {news} WHERE {self.where(len(places) + 1, condition)}"
+
+    def delete_row(self, condition: tuple[bool, ...] | None = None) -> str:
+        """Parameters: the condition's."""
+        return self._text(("delete", condition), lambda: self._delete_row(condition))
+
+    def _delete_row(self, condition: tuple[bool, ...] | None) -> str:
+        where = self.where(1, condition)
+        if self.soft:
+            return f"UPDATE {self.target} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {where}"
+        return f"DELETE FROM {self.target} WHERE {where}"
+
+    def where(self, first: int, condition: tuple[bool, ...] | None) -> str:
+        """Return what finds the row. Parameters from `$first` on: the key's cells, or, for a table without a
+        key (or a key that holds NULL), every written column that is not NULL. `condition` then says for each
+        of those columns whether it is NULL."""
+        if condition is None:
+            return " AND ".join(f"{name} = ${number}" for number, name in enumerate(self.key_names, first))
+        parts: list[str] = []
+        number = first
+        pairs = list(zip(self.names, self.types, strict=True)) if not self.key else self._key_pairs()
+        for (name, type_name), null in zip(pairs, condition, strict=True):
+            if null:
+                parts.append(f"{name} IS NULL")
+                continue
+            plain = type_name.split("(")[0]
+            if plain in _WITHOUT_EQUALITY:
+                parts.append(f"{name}::text = ${number}::text")
+            else:
+                parts.append(f"{name} = ${number}")
+                if plain in _EQUAL_BUT_DIFFERENT:
+                    parts.append(f"{name}::text = ${number}::{type_name}::text")
+            number += 1
+        # One row for each change, however many rows are equal.
+        return f"ctid = (SELECT ctid FROM {self.target} WHERE {' AND '.join(parts)} LIMIT 1)"
+
+    def _key_pairs(self) -> list[tuple[str, str]]:
+        return list(zip(self.key_names, self.key_types, strict=True))
+
+    # -- sets of rows
+
+    def copy_into(self) -> str:
+        return f"COPY {self.target} ({', '.join(self.names)}) FROM STDIN"
+
+    @property
+    def stage(self) -> str:
+        return f"pg_temp.cdcflow_stage_{self.number}"
+
+    def create_stage(self) -> str:
+        """A table of the target's types without its constraints; emptied by each commit."""
+        columns = ", ".join(f"{name} AS c{number}" for number, name in enumerate(self.names))
+        return (
+            f"CREATE TEMP TABLE IF NOT EXISTS cdcflow_stage_{self.number} ON COMMIT DELETE ROWS"
+            f" AS SELECT {columns} FROM {self.target} WITH NO DATA"
+        )
+
+    def _staged(self, places: tuple[int, ...]) -> str:
+        return ", ".join(f"c{self.sources.index(place)}" for place in places)
+
+    def copy_into_stage(self, places: tuple[int, ...]) -> str:
+        return f"COPY {self.stage} ({self._staged(places)}) FROM STDIN"
+
+    def update_from_stage(self, places: tuple[int, ...]) -> str:
+        """Set the columns at `places` outside the key."""
+        news = ", ".join(f"{self._name(place)} = s.c{self.sources.index(place)}" for place in self.settable(places))
+        match = " AND ".join(f"t.{self._name(place)} = s.c{self.sources.index(place)}" for place in self.key)
+        return f"UPDATE {self.target} AS t SET {news} FROM {self.stage} AS s WHERE {match}"
+
+    def settable(self, places: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the columns of `places` that an update which keeps the key may set."""
+        return tuple(place for place in places if place not in self.key and self._name(place) not in self.fixed)
+
+    def insert_from_stage(self) -> str:
+        return (
+            f"INSERT INTO {self.target} ({', '.join(self.names)}) OVERRIDING SYSTEM VALUE"
+            f" SELECT {self._staged(self.sources)} FROM {self.stage}{self.on_conflict()}"
+        )
+
+    def delete_keys(self) -> str:
+        """Parameters: an array literal for each key column."""
+        if len(self.key) == 1:
+            match = f"{self.key_names[0]} = ANY($1::{self.key_types[0]}[])"
+            if self.soft:
+                return f"UPDATE {self.target} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {match}"
+            return f"DELETE FROM {self.target} WHERE {match}"
+        arrays = ", ".join(f"${number}::text[]" for number in range(1, len(self.key) + 1))
+        columns = ", ".join(f"k{number}" for number in range(len(self.key)))
+        match = " AND ".join(
+            f"t.{name} = k.k{number}::{type_name}"
+            for number, (name, type_name) in enumerate(zip(self.key_names, self.key_types, strict=True))
+        )
+        keys = f"unnest({arrays}) AS k({columns}) WHERE {match}"
+        if self.soft:
+            return f"UPDATE {self.target} AS t SET {ident(SOFT_DELETE_COLUMN)} = now() FROM {keys}"
+        return f"DELETE FROM {self.target} AS t USING {keys}"
+
+    def _text(self, what: object, make: object) -> str:
+        text = self._texts.get(what)
+        if text is None:
+            assert callable(make)
+            text = self._texts[what] = str(make())
+        return text
+
+
+def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, number: int) -> Plan:
+    """Make the plan for rows whose columns are `frame_names`.
+
+    Columns that the frame or the target lacks are not written: the frame may be older than the route, and with
+    `schema_changes: ignore` the target stays behind.
+
+    Raises:
+        ConfigError: the target table or one of its key columns is gone.
+    """
+    if table is None:
+        raise ConfigError(
+            f"target table {route.target} does not exist",
+            at=f"rows of {route.source.name}",
+            why="it was dropped or renamed since it was copied",
+            do=f"cdcflow resync {route.source.name}",
+        )
+    places: list[int] = []
+    names: list[str] = []
+    types: list[str] = []
+    for column, name in route.columns:
+        there = table.column(name)
+        if column.name in frame_names and there is not None and not there.generated:
+            places.append(frame_names.index(column.name))
+            names.append(ident(name))
+            types.append(there.type)
+    lacking = [name for name in route.key if name not in frame_names or frame_names.index(name) not in places]
+    if lacking:
+        raise ConfigError(
+            f"target table {route.target} has no key column {', '.join(lacking)}",
+            at=f"rows of {route.source.name}",
+            do=f"cdcflow resync {route.source.name}",
+        )
+    return Plan(
+        route,
+        len(frame_names),
+        qualified(route.target),
+        tuple(places),
+        tuple(names),
+        tuple(types),
+        tuple(frame_names.index(name) for name in route.key),
+        bool(route.key) and table.finds_one_row_by(route.key_in_target),
+        frozenset(ident(column.name) for column in table.columns if column.identity == "always"),
+        number,
+    )
