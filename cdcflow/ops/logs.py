@@ -134,9 +134,7 @@ def configure(
     """
     out = stream if stream is not None else sys.stderr
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.format_exc_info,
         mask_secrets,
     ]
@@ -149,8 +147,8 @@ def configure(
         shared.insert(0, structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time"))
         renderers = [_coloured if write is None and out.isatty() else _plain]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler: logging.Handler = logging.StreamHandler(out) if write is None else _Lines(write)
     handler.setFormatter(formatter)
@@ -160,17 +158,6 @@ def configure(
     root.addHandler(handler)
     root.setLevel(logging.WARNING)  # libraries only speak when something is wrong
     logging.getLogger("cdcflow").setLevel(level.upper())
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
 
 
 class _Lines(logging.Handler):
@@ -187,7 +174,34 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
 
+class _Event(dict[str, Any]):
+    """A message with its fields, readable also where somebody else's formatter writes it."""
+
+    def __str__(self) -> str:
+        fields = (f"{name}={_text(value)}" for name, value in self.items() if name not in ("event", "exc_info"))
+        return " ".join([str(self.get("event", "")), *fields])
+
+
+def _handed_over(
+    logger: object, method: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[_Event], dict[str, dict[str, Any]]]:
+    return (_Event(mask_secrets(logger, method, event)),), {"extra": {"_logger": logger, "_name": method}}
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger for a module: `log = get_logger(__name__)`, `log.info("copied table", table=name)`."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    """Return the logger for a module: `log = get_logger(__name__)`, `log.info("copied table", table=name)`.
+
+    It writes through the standard library's logger of that name. Neither this nor `configure` touches
+    structlog's own global settings: cdcflow may be a guest in a process that has its own.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            _handed_over,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
     return logger

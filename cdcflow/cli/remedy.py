@@ -1,0 +1,108 @@
+"""Commands that mend or undo: resync, teardown."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cdcflow.cli.options import Settings, as_json, common, yes
+from cdcflow.cli.pipeline import watched
+from cdcflow.errors import UsageError
+
+
+@click.command()
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--all", "every", is_flag=True, help="Every table, with a new slot: also after a lost position.")
+@common
+@yes
+@as_json
+def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> int:
+    """Copy tables again, from the beginning.
+
+    TABLE is a name at the source, `schema.table`. The tables are emptied in the target, copied again
+    and followed until they are caught up. Where the pipeline is running, that instance is asked to do
+    it while its other tables go on. With --all the slot is made anew too, which is the way out when
+    the source no longer holds the log that the checkpoint needs.
+
+    \b
+    Example:
+      cdcflow resync public.orders public.order_items
+      cdcflow resync --all && cdcflow run
+    """
+    from cdcflow import Pipeline
+
+    if every == bool(tables):
+        raise UsageError(
+            "name the tables to copy again, or give --all" if not every else "give table names or --all, not both",
+            do="cdcflow resync public.orders    or    cdcflow resync --all",
+        )
+    with Pipeline.from_file(settings.config) as pipeline:
+        if every and not yes and asks():
+            confirm(f"Empty and copy again every table of pipeline {pipeline.name!r} in {pipeline.target_address}?")
+        done = watched(
+            settings,
+            pipeline,
+            lambda pipeline, stop, progress: pipeline.resync(tables, every=every, stop=stop, progress=progress),
+        )
+    if as_json:
+        _print_json({"resync": done})
+    else:
+        for line in done:
+            print(line)
+    return 0
+
+
+@click.command()
+@common
+@yes
+@as_json
+def teardown(settings: Settings, yes: bool, as_json: bool) -> int:
+    """Drop the pipeline's slot, publication and state; keep the rows.
+
+    The tables in the target stay as they are. Afterwards the pipeline can only begin anew. Do this
+    when a pipeline is no longer wanted: a slot that nobody reads makes the source keep its log until
+    the disk is full.
+
+    \b
+    Example:
+      cdcflow teardown
+      cdcflow teardown --yes --json
+    """
+    from cdcflow import Pipeline
+
+    with Pipeline.from_file(settings.config) as pipeline:
+        if not yes:
+            if not asks():
+                raise UsageError(
+                    "teardown asks before it drops anything, and there is nobody to ask",
+                    do="cdcflow teardown --yes",
+                )
+            confirm(
+                f"Drop slot, publication and state of pipeline {pipeline.name!r}? It cannot go on afterwards, "
+                "only begin anew."
+            )
+        done = pipeline.teardown()
+    if as_json:
+        _print_json({"dropped": done})
+    else:
+        for line in done or ["nothing was there"]:
+            print(line)
+    return 0
+
+
+def asks() -> bool:
+    """Whether a person is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str) -> None:
+    """Ask, and give up unless the answer is yes."""
+    click.confirm(question, abort=True, err=True)
+
+
+def _print_json(content: Any) -> None:
+    from cdcflow.cli.reports import print_json
+
+    print_json(content)
