@@ -35,13 +35,13 @@ class PostgresStream:
         address: str,
         slot: str,
         publications: Sequence[str],
-        start: Lsn,
+        start: Lsn | None,
         follow: Mapping[int, Follow],
         router: Router,
         reshape: Reshape,
         piece_bytes: int,
     ) -> None:
-        """Connect and start at `start`. `piece_bytes`: where a large transaction is cut into pieces.
+        """Connect and start at `start`; None: at the log's end, under a temporary slot. `piece_bytes`: where a large transaction is cut into pieces.
 
         Raises:
             SourceUnavailable, AccessDenied, PositionLost: the stream cannot start.
@@ -57,8 +57,8 @@ class PostgresStream:
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
         self._failure: CdcflowError | None = None
-        self._end = start.value
         self._walsender = Walsender(url, slot, publications, start)
+        self._end = self._walsender.start.value
 
     def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
         """See `model.ports.Stream.read`."""

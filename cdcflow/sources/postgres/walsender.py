@@ -38,8 +38,9 @@ _POSTGRES_EPOCH_SECONDS = 946_684_800
 class Walsender:
     """The log from `start` on as length-prefixed CopyData payloads. One thread, except `acknowledge`."""
 
-    def __init__(self, url: str, slot: str, publications: Sequence[str], start: Lsn) -> None:
-        """Connect and start the stream.
+    def __init__(self, url: str, slot: str, publications: Sequence[str], start: Lsn | None) -> None:
+        """Connect and start the stream at `start` of the slot; with None, at the log's end of a temporary slot
+        of that name, made now, which ends with the connection. `start` then says where that was.
 
         Raises:
             SourceUnavailable, AccessDenied, PositionLost, OperatorError: see `engines.postgres.errors`.
@@ -47,17 +48,25 @@ class Walsender:
         self._at = safe_url(url)
         self._pgconn = connect_raw(url, side="source", application="cdcflow stream", replication=True)
         self._nap = Nap()
-        self._received = start.value
-        self._acknowledged = start.value
         self._told = 0
         self._told_at = 0.0
         try:
-            self._start(slot, publications, start)
+            self.start = start or self._temporary(slot)
+            self._start(slot, publications, self.start)
         except BaseException:
             self._pgconn.finish()
             raise
+        self._received = self.start.value
+        self._acknowledged = self.start.value
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
+
+    def _temporary(self, slot: str) -> Lsn:
+        """Make a slot that the server drops with the connection; return where its log begins."""
+        result = self._pgconn.exec_(f"CREATE_REPLICATION_SLOT {ident(slot)} TEMPORARY LOGICAL pgoutput".encode())
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise from_result(result, side="source", at=self._at)
+        return Lsn.parse((result.get_value(0, 1) or b"").decode())  # slot_name, consistent_point, ...
 
     def _start(self, slot: str, publications: Sequence[str], start: Lsn) -> None:
         names = literal(",".join(ident(name) for name in publications))

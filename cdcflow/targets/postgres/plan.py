@@ -234,7 +234,7 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         tuple(places),
         tuple(names),
         tuple(types),
-        tuple(frame_names.index(name) for name in route.key),
+        tuple(sorted(frame_names.index(name) for name in route.key)),  # as netting writes a key's cells
         bool(route.key) and table.finds_one_row_by(route.key_in_target),
         frozenset(ident(column.name) for column in table.columns if column.identity == "always"),
         number,

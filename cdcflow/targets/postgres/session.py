@@ -104,8 +104,8 @@ class Session:
         self._pgconn.put_copy_end()
         return int(_checked(self._drain()).command_tuples or 0)
 
-    def pipeline(self, statements: Sequence[Statement]) -> list[int]:
-        """Send prepared statements and read all answers; return the rows that each one touched.
+    def pipeline(self, statements: Sequence[Statement]) -> list[pq.abc.PGresult]:
+        """Send prepared statements and read all answers; return the result of each.
 
         The first failure is raised after all answers were read; the server has skipped the statements behind it.
         """
@@ -113,21 +113,20 @@ class Session:
             return []
         self._pgconn.enter_pipeline_mode()
         try:
-            counts: list[int] = []
-            failure: psycopg.Error | None = None
+            results: list[pq.abc.PGresult] = []
             for start in range(0, len(statements), PIPELINE_STATEMENTS):
                 window = statements[start : start + PIPELINE_STATEMENTS]
-                failure = self._window(window, counts)
+                failure = self._window(window, results)
                 if failure is not None:
                     raise failure
-            return counts
+            return results
         finally:
             with suppress(psycopg.Error):
                 self._pgconn.exit_pipeline_mode()
 
-    def _window(self, window: Sequence[Statement], counts: list[int]) -> psycopg.Error | None:
+    def _window(self, window: Sequence[Statement], results: list[pq.abc.PGresult]) -> psycopg.Error | None:
         made: list[str] = []
-        expected: list[bool] = []  # for each command sent: is it a statement whose count is wanted
+        expected: list[bool] = []  # for each command sent: is it a statement whose result is wanted
         for sql, parameters in window:
             name = self._prepared.get(sql)
             if name is None:
@@ -150,7 +149,7 @@ class Session:
                 if failure is None:
                     failure = errors.error_from_result(result)
             elif wanted:
-                counts.append(int(result.command_tuples or 0))
+                results.append(result)
             self._result()  # the empty one that ends a command
         else:
             self._result()  # the sync

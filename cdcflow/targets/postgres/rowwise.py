@@ -1,0 +1,218 @@
+"""Row changes one by one, in the source's order: for small batches, and for those whose outcome depends on the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+
+from cdcflow.engines.postgres.errors import translate
+from cdcflow.errors import CdcflowError, OperatorError, RowRejected
+from cdcflow.model.change import Rows
+from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
+from cdcflow.model.route import OnDelete
+from cdcflow.targets.postgres.plan import Plan
+from cdcflow.targets.postgres.session import PIPELINE_STATEMENTS, Session
+
+PlanOf = Callable[[RowBatch], Plan]
+
+# How much of a key's text an error shows.
+_SHOWN_KEY_CHARACTERS = 80
+
+
+class RowMissing(Exception):  # noqa: N818 - a reason to go slower, not a failure
+    """An update found no row where there should have been one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One statement for one row change.
+
+    strict: the row must be there for an update to have its effect.
+    image: the new row's written columns, None where the log does not have all of them.
+    """
+
+    sql: str
+    parameters: list[bytes | None]
+    plan: Plan
+    key: list[Cell]
+    op: int
+    strict: bool = False
+    image: list[bytes | None] | None = None
+
+
+def changes(rows: Rows, plan_of: PlanOf) -> Iterator[Change]:
+    """Yield the statements for all rows of a step in source order.
+
+    Raises:
+        OperatorError: a change cannot find its row: the log holds neither a key nor the whole old row.
+    """
+    plans = {number: plan_of(frame) for number, frame in rows.frames.items()}
+    readers = {number: frame.rows() for number, frame in rows.frames.items()}
+    for number in memoryview(rows.order).cast("I"):
+        op, before, after = next(readers[number])
+        yield from _change(plans[number], op, before, after, idempotent=rows.frames[number].idempotent)
+
+
+def _change(
+    plan: Plan, op: int, before: list[Cell] | None, after: list[Cell] | None, *, idempotent: bool
+) -> Iterator[Change]:
+    if op == INSERT:
+        assert after is not None
+        image = _image(plan, after)
+        if image is None:
+            raise _incomplete(plan, "an inserted row lacks a column")
+        yield Change(plan.insert_row(), image, plan, _key(plan, after), op)
+    elif plan.append_only:
+        return
+    elif op == UPDATE:
+        assert after is not None
+        yield from _update(plan, before, after, idempotent=idempotent)
+    elif op == DELETE:
+        if plan.route.on_delete is OnDelete.IGNORE:
+            return
+        condition, parameters, key = _find(plan, before, None)
+        yield Change(plan.delete_row(condition), parameters, plan, key, op)
+
+
+def _update(plan: Plan, before: list[Cell] | None, after: list[Cell], *, idempotent: bool) -> Iterator[Change]:
+    condition, where, old_key = _find(plan, before, after)
+    moved = bool(plan.key) and old_key != _key(plan, after)
+    image = _image(plan, after)
+    if moved and any(name in plan.fixed for name in plan.key_names) and image is not None:
+        yield Change(plan.delete_row(condition), where, plan, old_key, DELETE)
+        yield Change(plan.insert_row(), image, plan, _key(plan, after), INSERT)
+        return
+    places = tuple(
+        place
+        for place, name in zip(plan.sources, plan.names, strict=True)
+        if after[place] is not UNCHANGED and name not in plan.fixed and (moved or place not in plan.key)
+    )
+    if not places:
+        return
+    parameters = [_text(after[place]) for place in places] + where
+    strict = not idempotent
+    yield Change(plan.update_row(places, condition), parameters, plan, old_key, UPDATE, strict, image)
+
+
+def _find(
+    plan: Plan, before: list[Cell] | None, after: list[Cell] | None
+) -> tuple[tuple[bool, ...] | None, list[bytes | None], list[Cell]]:
+    """Return the condition and its parameters that find the row as it was, and its key."""
+    if plan.key:
+        old = before if before is not None and all(before[place] is not UNCHANGED for place in plan.key) else after
+        if old is None or any(old[place] is UNCHANGED for place in plan.key):
+            raise _incomplete(plan, "the log does not hold the key of a changed row")
+        key = [old[place] for place in plan.key]
+        if all(cell is not None for cell in key):
+            return None, [_text(cell) for cell in key], key
+        return tuple(cell is None for cell in key), [_text(cell) for cell in key if cell is not None], key
+    if before is None or any(before[place] is UNCHANGED for place in plan.sources):
+        raise _incomplete(plan, "a row of a table without a key changed, and the log does not hold the old row")
+    whole = [before[place] for place in plan.sources]
+    return tuple(cell is None for cell in whole), [_text(cell) for cell in whole if cell is not None], []
+
+
+def _image(plan: Plan, after: list[Cell]) -> list[bytes | None] | None:
+    written = [after[place] for place in plan.sources]
+    if any(cell is UNCHANGED for cell in written):
+        return None
+    return [_text(cell) for cell in written]
+
+
+def _key(plan: Plan, image: list[Cell]) -> list[Cell]:
+    return [image[place] for place in plan.key]
+
+
+def _text(cell: Cell) -> bytes | None:
+    assert cell is not UNCHANGED
+    return cell  # type: ignore[return-value]
+
+
+def apply_in_order(session: Session, rows: Rows, plan_of: PlanOf) -> None:
+    """Apply a step in source order, pipelined.
+
+    Raises:
+        RowMissing: an update found no row; the transaction must be rolled back and applied with care.
+        psycopg.Error: the server refused a row; which one is not known.
+    """
+    window: list[Change] = []
+    for change in changes(rows, plan_of):
+        window.append(change)
+        if len(window) == PIPELINE_STATEMENTS:
+            _send(session, window)
+            window = []
+    _send(session, window)
+
+
+def _send(session: Session, window: list[Change]) -> None:
+    results = session.pipeline([(change.sql, change.parameters) for change in window])
+    for change, result in zip(window, results, strict=True):
+        if change.strict and not result.command_tuples:
+            raise RowMissing
+
+
+def apply_with_care(session: Session, rows: Rows, plan_of: PlanOf, *, at: str) -> int:
+    """Apply a step in source order, looking at each answer; return how many updated rows had to be inserted.
+
+    Raises:
+        RowRejected: the server refuses a row: its table and key are named.
+        OperatorError: a row is missing in the target and the log does not hold all of it.
+    """
+    repaired = 0
+    for change in changes(rows, plan_of):
+        try:
+            (result,) = session.pipeline([(change.sql, change.parameters)])
+            if change.strict and not result.command_tuples:
+                if change.image is None:
+                    raise _gone(change, at)
+                session.pipeline([(change.plan.insert_row(), change.image)])
+                repaired += 1
+        except psycopg.Error as error:
+            raise rejected(error, change, at) from None
+    return repaired
+
+
+def rejected(error: psycopg.Error, change: Change, at: str) -> CdcflowError:
+    """Return the error for a row that the target refused, with its table and key."""
+    found = translate(error, side="target", at=at)
+    if not isinstance(found, RowRejected):
+        return found
+    route = change.plan.route
+    key = _shown(change)
+    return RowRejected(
+        found.what,
+        at=f"table {route.target} at {at}, from {route.source.name}" + (f", key {key}" if key else ""),
+        why=found.why,
+        do=f"change table {route.target} so that it takes what the source holds, or mend the row at the source"
+        f" and run cdcflow resync {route.source.name}; or exclude the column or the table in the rules",
+    )
+
+
+def _shown(change: Change) -> str:
+    pairs = zip(change.plan.key_names, change.key, strict=False)
+    return " ".join(
+        f"{name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
+        for name, cell in pairs
+        if isinstance(cell, bytes)
+    )
+
+
+def _gone(change: Change, at: str) -> OperatorError:
+    route = change.plan.route
+    return OperatorError(
+        f"a row of {route.target} is missing in the target",
+        at=f"table {route.target} at {at}, key {_shown(change)}",
+        why="the source changed it without writing its large unchanged values to the log, so it cannot be made again",
+        do=f"cdcflow resync {route.source.name}",
+    )
+
+
+def _incomplete(plan: Plan, what: str) -> OperatorError:
+    return OperatorError(
+        what,
+        at=f"table {plan.route.source.name}",
+        why="its replica identity was changed, or the rule's key is not in it",
+        do=f"ALTER TABLE {plan.route.source.name} REPLICA IDENTITY FULL; then cdcflow resync {plan.route.source.name}",
+    )
