@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from cdcflow.errors import (
     Retry,
     SourceChanged,
 )
-from cdcflow.flow import lifecycle, shapes
+from cdcflow.flow import lease, lifecycle, shapes
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import Chunk, DoneChunk, TableState
@@ -27,9 +28,6 @@ log = get_logger(__name__)
 
 # How often the waiting thread looks whether the workers move and whether it should end.
 TICK_SECONDS = 0.5
-
-# How often the lease is looked at while nothing else would notice its loss.
-LEASE_EVERY_SECONDS = 5.0
 
 
 class _Ended(Exception):  # noqa: N818 - not an error: it rolls an unfinished chunk back
@@ -157,15 +155,16 @@ class Round:
                     loader = self._parts.target.loader()
                 try:
                     self._load(loader, table_id, chunk)
+                    continue
+                except _Ended:
+                    self._set_aside(table_id)
                 except CdcflowError as error:
                     if not concerns_one_table(error) and not isinstance(error, CopyRestart):
                         raise
-                    # The loader's transaction is void; the next table gets a new one.
-                    loader.close()
-                    loader = None
                     self._give_up(table_id, error)
-        except _Ended:
-            pass
+                # Its transaction is void; the next chunk gets a new one.
+                loader.close()
+                loader = None
         except BaseException as failure:
             with self._changed:
                 self._failure = self._failure or failure
@@ -229,10 +228,8 @@ class Round:
         """Fail one table, or send it back to the start."""
         job = self._jobs[table_id]
         with self._changed:
-            job.chunks.clear()
-            job.running -= 1
             first, job.over = not job.over, True
-            self._changed.notify_all()
+        self._set_aside(table_id)
         if not first:
             return
         if isinstance(error, CopyRestart):
@@ -240,6 +237,13 @@ class Round:
             self._restart(table_id)
         else:
             self._fail(table_id, error)
+
+    def _set_aside(self, table_id: int) -> None:
+        job = self._jobs[table_id]
+        with self._changed:
+            job.chunks.clear()
+            job.running -= 1
+            self._changed.notify_all()
 
     def _fail(self, table_id: int, error: CdcflowError) -> None:
         record = self._roster.record(table_id)
@@ -259,7 +263,7 @@ class Round:
 
     def _attend(self, workers: list[threading.Thread], ended: threading.Event | None) -> None:
         """Wait for the workers; feed the watchdog while they move, and notice the loss of the lease."""
-        moved, since_lease = -1, 0.0
+        moved, lease_at = -1, time.monotonic()
         while any(worker.is_alive() for worker in workers):
             with self._changed:
                 self._changed.wait(TICK_SECONDS)
@@ -268,11 +272,10 @@ class Round:
             if self._moved != moved:
                 moved = self._moved
                 self._parts.observer.alive()
-            since_lease += TICK_SECONDS
-            if since_lease >= LEASE_EVERY_SECONDS:
-                since_lease = 0.0
-                if not self._parts.store.held():
-                    raise Fenced("the lease was lost in the middle of a copy", at=self._parts.target.address)
+            # In the background the applying thread looks after the lease.
+            if ended is None and time.monotonic() - lease_at >= lease.LEASE_EVERY_SECONDS:
+                lease_at = time.monotonic()
+                lease.check(self._parts)
 
     def _verify(self) -> None:
         """Send back tables that were altered or rewritten under the copy.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdcflow.model.change import ChangeBatch, Heartbeat, SchemaChange, merge
+from cdcflow.model.position import Position
 from cdcflow.model.route import SchemaChanges
 
 # Below this many rows a batch costs more round trips than it saves waiting, while more is known to be on its way.
@@ -49,6 +50,7 @@ class Inbox:
         self._inside = False  # the last piece put was not complete
         self._failure: BaseException | None = None
         self._hurried = False
+        self.newest: Position | None = None  # the last commit boundary that was read
 
     # -- the reader's side
 
@@ -67,6 +69,8 @@ class Inbox:
                 self._lagging = False
                 if self._queue and isinstance(self._queue[-1][0], Heartbeat):
                     self._queue.pop()
+            if not self._inside:
+                self.newest = piece.end
             self._newest_at = now
             self._queue.append((piece, now))
             self._changed.notify()

@@ -43,6 +43,10 @@ class Ledger:
         self._stream: Acknowledges | None = None
         self._lock = threading.Lock()
 
+    def restart(self, checkpoint: Position) -> None:
+        """Begin anew at what the target has on disk: the only time when a position may move back."""
+        self.applied = self.durable = checkpoint
+
     def attach(self, stream: Acknowledges | None) -> None:
         """From now on tell `stream`; None while there is none."""
         with self._lock:

@@ -11,6 +11,9 @@ from cdcflow.errors import CdcflowError, Retry
 # A server that restarts or fails over is back well within this; a service manager starts us again after it.
 OUTAGE_SECONDS = 300.0
 
+# A failure so long after the last one begins a new stretch: an idle pipeline makes no progress that it could show.
+CALM_SECONDS = 60.0
+
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -29,6 +32,7 @@ class Outage:
         self._random = random.Random(seed)  # noqa: S311 - spreads reconnects, protects nothing
         self._since: float | None = None
         self._failures = 0
+        self._failed_at = 0.0
 
     def progress(self) -> None:
         self._since = None
@@ -43,10 +47,11 @@ class Outage:
         now = self._clock()
         if failure.retry is not Retry.BACKOFF:
             raise failure
-        if self._since is None:
-            self._since = now
+        if self._since is None or now - self._failed_at > CALM_SECONDS:
+            self._since, self._failures = now, 0
         elif now - self._since >= self._limit:
             raise failure
         self._failures += 1
+        self._failed_at = now
         longest: float = min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 16), LONGEST_PAUSE_SECONDS)
         return longest * (0.5 + self._random.random() / 2)

@@ -27,6 +27,8 @@ class Roster:
 
     def __init__(self, parts: Parts, epoch: int) -> None:
         self.epoch = epoch
+        self.known_before = False  # whether the state remembered any table when this run began
+        self.following: frozenset[int] = frozenset()  # the tables in the stream that is open now
         self._parts = parts
         self._pipeline = parts.settings.pipeline
         self._records: dict[int, TableRecord] = {}
@@ -38,6 +40,7 @@ class Roster:
         with self._lock:
             self._records = dict(records)
             self._routes = {}
+            self.known_before = bool(records)
             for route in routes:
                 self.admit(route)
             gone = [table_id for table_id in self._records if table_id not in self._routes]
@@ -129,7 +132,14 @@ class Roster:
                 table_id: lifecycle.follow(record, self.followed(table_id), checkpoint, parse)
                 for table_id, record in self._records.items()
             }
-        return {table_id: follow for table_id, follow in found.items() if follow is not None}
+            follows = {table_id: follow for table_id, follow in found.items() if follow is not None}
+            self.following = frozenset(follows)
+        return follows
+
+    def unfollow(self) -> None:
+        """Note that no stream is open."""
+        with self._lock:
+            self.following = frozenset()
 
     def followed(self, table_id: int) -> Route:
         """Return the table's route in the shape that the rows behind the checkpoint have."""

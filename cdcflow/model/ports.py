@@ -153,8 +153,9 @@ class Source(Protocol):
 class Loader(Protocol):
     """One connection that loads chunks of the initial copy. Used by one thread."""
 
-    def load(self, route: Route, chunk: Chunk, blocks: Iterable[bytes], done: Callable[[int, int], DoneChunk],
-             *, merge: bool) -> DoneChunk:
+    def load(
+        self, route: Route, chunk: Chunk, blocks: Iterable[bytes], done: Callable[[int, int], DoneChunk], *, merge: bool
+    ) -> DoneChunk:
         """Write the blocks and the record of the finished chunk in one transaction.
 
         `done(rows, bytes)` makes the record. With `merge` rows may be there already and are overwritten.
@@ -254,6 +255,10 @@ class Store(Protocol):
 
     def put(self, pipeline: str, epoch: int, records: Sequence[TableRecord]) -> None:
         """Insert or replace table records. Raises Fenced."""
+
+    def mark(self, pipeline: str, table_ids: Sequence[int], reason: str) -> None:
+        """Set the `reason` of table records without the lease: a note for the instance that holds it, which
+        reads the records every few seconds."""
 
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         """Forget tables and their chunks. Raises Fenced."""

@@ -158,6 +158,12 @@ class SqlStore:
             if rows:
                 connection.execute(self._upsert(), rows)
 
+    def mark(self, pipeline: str, table_ids: Sequence[int], reason: str) -> None:
+        """As `Store.mark`."""
+        with self._transaction() as connection:
+            chosen = (tables.c.pipeline == pipeline, tables.c.table_id.in_(list(table_ids)))
+            connection.execute(tables.update().where(*chosen).values(reason=reason, updated_at=_now()))
+
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         """As `Store.drop`."""
         ids = list(table_ids)

@@ -1,0 +1,254 @@
+"""A pipeline as a person has it: a configuration file, and what can be done with it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from cdcflow import config as configs
+from cdcflow import registry
+from cdcflow.config import Config
+from cdcflow.errors import Fenced, Unavailable
+from cdcflow.flow import bootstrap, lifecycle
+from cdcflow.flow.parts import Parts, Settings
+from cdcflow.flow.pipeline import Again, Does, Run
+from cdcflow.flow.progress import Fanout, Observer, Report
+from cdcflow.model.check import Finding
+from cdcflow.model.ports import Source, Store, Target
+
+# Each worker of the initial copy costs a connection and a busy core on both sides. More than four gained little
+# over one network link.
+MOST_WORKERS: Final = 4
+
+
+class Pipeline:
+    """One pipeline.
+
+        with Pipeline.from_file("cdcflow.yaml") as pipeline:
+            pipeline.run(until_caught_up=True)
+
+    Nothing is connected to before a method is called. The methods may be called one after the other, not at once.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.name = config.pipeline
+        self.source_address = config.source.address
+        self.target_address = config.target.address
+        self.http_listen = config.http.listen if config.http is not None else None
+
+    @classmethod
+    def from_file(cls, path: str | Path = "cdcflow.yaml") -> Pipeline:
+        """Read a configuration file and its rules.
+
+        Raises:
+            ConfigError: all that is wrong in it, with places.
+        """
+        return cls(configs.load(Path(path)))
+
+    def run(
+        self,
+        *,
+        until_caught_up: bool = False,
+        stop: threading.Event | None = None,
+        progress: Observer | None = None,
+    ) -> Report:
+        """Copy what is not copied yet, then follow the log.
+
+        until_caught_up: end once everything committed at the source before the call is durable in the target.
+        stop: when set, the open batch is finished and the call returns.
+        progress: is told what happens, from several threads.
+
+        Raises:
+            Unavailable: a server was away for longer than we wait.
+            CdcflowError: a person has to act; `error.report()` says what to do.
+        """
+        return self._run(Does.COPY | Does.FOLLOW, until_caught_up=until_caught_up, stop=stop, progress=progress)
+
+    def snapshot(self, *, stop: threading.Event | None = None, progress: Observer | None = None) -> Report:
+        """Copy what is not copied yet, and end. `run` or `stream` goes on from exactly there."""
+        return self._run(Does.COPY, stop=stop, progress=progress)
+
+    def stream(
+        self,
+        *,
+        until_caught_up: bool = False,
+        stop: threading.Event | None = None,
+        progress: Observer | None = None,
+    ) -> Report:
+        """Follow the log and copy nothing. Raises UsageError where a table was not copied yet."""
+        return self._run(Does.FOLLOW, until_caught_up=until_caught_up, stop=stop, progress=progress)
+
+    def resync(
+        self,
+        tables: Sequence[str] = (),
+        *,
+        every: bool = False,
+        stop: threading.Event | None = None,
+        progress: Observer | None = None,
+    ) -> list[str]:
+        """Empty tables in the target, copy them again and follow until they are caught up.
+
+        With `every`, all of them, and slot and publication are made anew: the way out of a lost position. Where
+        an instance of the pipeline is running, it is asked to copy the tables again.
+
+        Returns a line for each thing done.
+        """
+        try:
+            report = self._run(
+                Does.COPY | Does.FOLLOW,
+                until_caught_up=True,
+                stop=stop,
+                progress=progress,
+                again=Again(tuple(tables), every),
+            )
+        except Fenced:
+            if every:
+                raise
+            return self._ask(tables)
+        chosen = sorted(report.tables) if every else tables
+        return [f"{name}: {report.tables.get(name, 'unknown')}" for name in chosen]
+
+    def check(self) -> list[Finding]:
+        """Look at both servers and every table of the rules; change nothing."""
+        source, target = registry.open_source(self.config), registry.open_target(self.config)
+        try:
+            tables = source.tables()
+            plan = self.config.rules.plan(tables)
+            refused = [route.source for route in plan.routes if source.refusal(route.source, route) is not None]
+            routes = [route for route in plan.routes if route.source not in refused]
+            return [*plan.findings, *source.check(routes, refused), *target.check(plan.routes)]
+        finally:
+            source.close()
+            target.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return where the pipeline and its tables are, from what is recorded; the source is asked for its end."""
+        store = registry.open_store(self.config)
+        source = registry.open_source(self.config)
+        try:
+            return self._status(source, store)
+        finally:
+            source.close()
+            store.close()
+
+    def teardown(self) -> list[str]:
+        """Drop slot, publication and state; return what was dropped. The rows stay.
+
+        Raises:
+            Fenced: an instance of the pipeline is running.
+        """
+        store = registry.open_store(self.config)
+        source = registry.open_source(self.config)
+        try:
+            known = store.checkpoint(self.name) is not None
+            if known:
+                store.acquire(self.name, _owner())
+            dropped = source.teardown()
+            if known:
+                store.forget(self.name)
+                dropped.append(f'state of pipeline "{self.name}" in {self.target_address}')
+            return dropped
+        finally:
+            source.close()
+            store.close()
+
+    def close(self) -> None:
+        """Nothing stays open between calls; here for `with`."""
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- putting it together
+
+    def _run(
+        self,
+        does: Does,
+        *,
+        until_caught_up: bool = False,
+        stop: threading.Event | None = None,
+        progress: Observer | None = None,
+        again: Again | None = None,
+    ) -> Report:
+        config = self.config
+        settings = Settings.within(
+            config.memory,
+            pipeline=config.pipeline,
+            max_rows=config.batch.max_rows,
+            max_bytes=config.batch.max_bytes,
+            max_delay=config.batch.max_delay,
+            workers=max(2, min(MOST_WORKERS, os.cpu_count() or 2)),
+            owner=_owner(),
+        )
+        source = registry.open_source(config)
+        target: Target | None = None
+        store: Store | None = None
+        try:
+            target, store = registry.open_target(config), registry.open_store(config)
+            parts = Parts(
+                settings, source, target, store, config.rules, progress or Fanout(), stop or threading.Event()
+            )
+            return Run(parts, does, until_caught_up=until_caught_up, again=again).run()
+        finally:
+            for part in (source, target, store):
+                if part is not None:
+                    part.close()
+
+    def _ask(self, tables: Sequence[str]) -> list[str]:
+        """Leave a note for the running instance."""
+        store = registry.open_store(self.config)
+        try:
+            chosen = bootstrap.choose(store.tables(self.name).values(), tables)
+            store.mark(self.name, [record.table_id for record in chosen], lifecycle.AGAIN)
+        finally:
+            store.close()
+        return [f"{name}: the running instance was asked to copy it again" for name in tables]
+
+    def _status(self, source: Source, store: Store) -> dict[str, Any]:
+        remembered = getattr(store, "remembered", lambda _: None)(self.name)
+        checkpoint = remembered.checkpoint if remembered is not None else store.checkpoint(self.name)
+        position = checkpoint.position if checkpoint is not None else ""
+        found: dict[str, Any] = {
+            "pipeline": self.name,
+            "source": self.source_address,
+            "target": self.target_address,
+            "position": position,
+            "lag_bytes": None,
+            "retained_bytes": None,
+            "running": remembered.running if remembered is not None else None,
+            "updated_at": remembered.updated_at.isoformat() if remembered is not None else None,
+            "tables": [
+                {
+                    "source": str(record.source),
+                    "target": str(record.target),
+                    "state": record.state.value,
+                    "rows": record.rows,
+                    "reason": record.reason,
+                    "hint": record.hint,
+                }
+                for record in sorted(store.tables(self.name).values(), key=lambda record: record.source)
+            ],
+        }
+        try:
+            end = source.end()
+            if position:
+                behind = end.distance(source.parse(position))
+                found["lag_bytes"] = None if behind is None else max(0, behind)
+            found["retained_bytes"] = source.retained()
+        except Unavailable as error:
+            found["source_error"] = error.what
+        return found
+
+
+def _owner() -> dict[str, str]:
+    return {"host": socket.gethostname(), "process": str(os.getpid())}
