@@ -74,15 +74,15 @@ class Pair:
                 connection.execute("checkpoint")
         os.sync()
 
-    def config(self, name: str, source: str, target: str, match: str = "public.*", extra: str = "") -> Path:
-        """Write a config for the pipeline `name` between two databases. Returns its path."""
+    def config(self, name: str, source: str, target: str, workers: int = 2) -> Path:
+        """Write a config for the pipeline `name` between two databases: every table of `public`. Returns its path."""
         path = self.scratch / f"{name}.yaml"
         path.touch(mode=0o600)
         path.write_text(
             f"pipeline: {name}\n"
-            f"source: {{url: '{self.source.url(source)}'}}\n"
+            f"source: {{url: '{self.source.url(source)}', snapshot: {{workers: {workers}}}}}\n"
             f"target: {{url: '{self.target.url(target)}'}}\n"
-            f'tables:\n  - match: "{match}"\n{extra}'
+            'tables:\n  - match: "public.*"\n'
         )
         return path
 

@@ -99,7 +99,7 @@ def _pipe(pair: Pair, name: str, workers: int) -> None:
 
 
 def _cdcflow(pair: Pair, name: str, workers: int) -> tuple[float, float, float]:
-    config = pair.config(name, "snapshot", name, extra=f"snapshot: {{workers: {workers}}}\n")
+    config = pair.config(name, "snapshot", name, workers=workers)
     seen: list[float] = []
     over = threading.Event()
 

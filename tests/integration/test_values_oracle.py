@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from cdcflow.codecs.values import BUILT_IN, Json, codec
 from cdcflow.model.schema import NativeType
+from tests.conftest import MakeDatabase
 from tests.servers.database import Database
+from tests.servers.fleet import PostgresServer
 
 BY_NAME = {entry.name: NativeType(entry.name, oid=entry.oid) for entry in BUILT_IN}
 
@@ -158,16 +160,19 @@ def test_composites_and_arrays_of_them_come_back(source_db: Database, rows: list
     check(source_db, NativeType("part[]", element=part), [f"ARRAY[{', '.join(made)}, NULL]"], cast="part[]")
 
 
-@ON_A_SERVER
-@given(st.dictionaries(TEXT, st.none() | TEXT, max_size=4))
-def test_hstore_comes_back(source_db: Database, pairs: dict[str, str | None]) -> None:
-    if not source_db.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'"):
-        pytest.skip("the server has no hstore")
-    source_db.execute("CREATE EXTENSION IF NOT EXISTS hstore")
-    hstore = NativeType('"public"."hstore"', oid=99_998)
-    made = codec(hstore).encode(pairs).decode()
-    check(source_db, hstore, [f"{quoted(made)}::hstore"], cast="hstore")
-    assert codec(hstore).decode(source_db.value(f"SELECT {quoted(made)}::hstore::text").encode()) == pairs
+def test_hstore_comes_back(new_server: Callable[..., PostgresServer], new_database: MakeDatabase) -> None:
+    database = new_database(new_server(contrib=True))
+    database.execute("CREATE EXTENSION hstore")
+    hstore = codec(NativeType('"public"."hstore"', oid=99_998))
+
+    @ON_A_SERVER
+    @given(st.dictionaries(TEXT, st.none() | TEXT, max_size=4))
+    def comes_back(pairs: dict[str, str | None]) -> None:
+        made = hstore.encode(pairs).decode()
+        assert database.value(f"SELECT {quoted(made)}::hstore::text") == made
+        assert hstore.decode(made.encode()) == pairs
+
+    comes_back()
 
 
 DOCUMENT = st.recursive(
