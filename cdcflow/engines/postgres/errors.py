@@ -93,7 +93,7 @@ class _Report:
     line: int | None = None
 
 
-def translate(exc: Exception, *, side: Side, at: str) -> CdcflowError:
+def translate(exc: Exception, *, side: Side, at: str, relation: str = "") -> CdcflowError:
     """Return the error that a driver's error stands for. Never raises; one of ours is returned as it is.
 
     Data errors (classes 22 and 23) become RowRejected naming table, column and constraint. A caller that can
@@ -102,6 +102,8 @@ def translate(exc: Exception, *, side: Side, at: str) -> CdcflowError:
     Args:
         side: which end of the pipeline the connection leads to.
         at: the URL without password (`safe_url`), from which the role's name is taken for GRANTs.
+        relation: the table that the statement was about, quoted and qualified: the server's words about a
+            missing privilege name it without its schema.
     """
     if isinstance(exc, CdcflowError):
         return exc
@@ -110,7 +112,7 @@ def translate(exc: Exception, *, side: Side, at: str) -> CdcflowError:
     report = _read(exc)
     if not report.state:
         return _without_state(exc, side, at)
-    return _with_state(report, side, at)
+    return _with_state(report, side, at, relation)
 
 
 def from_result(result: pq.abc.PGresult, *, side: Side, at: str) -> CdcflowError:
@@ -144,7 +146,7 @@ def _read(exc: psycopg.Error) -> _Report:
     )
 
 
-def _with_state(report: _Report, side: Side, at: str) -> CdcflowError:
+def _with_state(report: _Report, side: Side, at: str, relation: str) -> CdcflowError:
     state, message = report.state, report.message
     if state == FENCED_SQLSTATE:
         return fenced(at, message)
@@ -157,7 +159,7 @@ def _with_state(report: _Report, side: Side, at: str) -> CdcflowError:
     if state[:2] in ("22", "23"):
         return _rejected(report, side, at)
     if state[:2] == "28" or state in ("3D000", "42501"):
-        return _denied(message, side, at)
+        return _denied(message, side, at, relation)
     if side == "source" and _log_is_gone(state, message):
         return PositionLost(
             "the source no longer has the log that follows the checkpoint",
@@ -258,14 +260,17 @@ def _speaks_of_access(text: str) -> bool:
     ) and not ("file" in text and "does not exist" in text)
 
 
-def _denied(message: str, side: Side, at: str) -> AccessDenied:
-    role = _role(at)
-    what, do = _mend(message, side, role)
+def _denied(message: str, side: Side, at: str, relation: str = "") -> AccessDenied:
+    what, do = _mend(message, side, _role(at), relation)
     return AccessDenied(what, at=at, why=message, do=do)
 
 
-def _mend(message: str, side: Side, role: str) -> tuple[str, str]:
+def _mend(message: str, side: Side, role: str, relation: str) -> tuple[str, str]:
     """Say what was denied, and the statement or edit that grants it."""
+
+    def named(kind: str, name: str) -> str:
+        return relation if kind == "TABLE" and relation else ident(name)
+
     if found := re.search(r'database "(.+)" does not exist', message):
         return f"the {side} has no such database", f"CREATE DATABASE {ident(found[1])}, or correct the URL"
     if found := re.search(r'permission denied for database "(.+?)".* CONNECT', message):
@@ -288,12 +293,13 @@ def _mend(message: str, side: Side, role: str) -> tuple[str, str]:
         kind = "TABLE" if found[1] in ("relation", "view") else found[1].upper()
         return (
             f"the user lacks a privilege on {found[1]} {found[2]} of the {side}",
-            f"GRANT {_privileges(kind, side)} ON {kind} {ident(found[2].strip())} TO {role}",
+            f"GRANT {_privileges(kind, side)} ON {kind} {named(kind, found[2].strip())} TO {role}",
         )
     if found := re.search(r"must be (?:the )?owner of (\w+) (.+)", message):
         return (
             f"the user does not own {found[1]} {found[2]} of the {side}",
-            f"ALTER {found[1].upper()} {ident(found[2])} OWNER TO {role}, or GRANT the owner's role TO {role}",
+            f"ALTER {found[1].upper()} {named(found[1].upper(), found[2])} OWNER TO {role},"
+            f" or GRANT the owner's role TO {role}",
         )
     return f"the user lacks a privilege on the {side}", f"grant role {role} what the server's words name"
 

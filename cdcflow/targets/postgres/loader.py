@@ -160,7 +160,7 @@ class PostgresLoader:
         assert self._pgconn is not None
         if not error.sqlstate:
             return from_connection(self._pgconn, side="target", at=self._at)
-        failure = translate(error, side="target", at=self._at)
+        failure = translate(error, side="target", at=self._at, relation=qualified(route.target))
         if not isinstance(failure, RowRejected):
             return failure
         piece = f"chunk {chunk.number} ({chunk.low or 'start'} to {chunk.high or 'end'})"
