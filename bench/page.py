@@ -1,0 +1,107 @@
+"""Writes the tables of docs/performance.md from bench/results: `python -m bench.page`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench.pair import RESULTS, ROOT, median
+
+PAGE = ROOT / "docs" / "performance.md"
+
+_HEAD = """# Speed and memory
+
+Made from `bench/results/*.json` by `python -m bench.page`. `make bench` measures everything anew (about half an hour);
+`python -m bench drain` one of them; every bench takes smaller sizes for a quick look (`python -m bench.drain --help`).
+
+Both contenders run on one machine, in one run, in alternating order, with both PostgreSQL 18 servers beside them (TCP
+loopback, `fsync` on, 1 GB of shared buffers). Machines differ by half and drift within the hour, so **only the ratios
+mean something elsewhere**. Every run ends with a comparison of the target with the source.
+"""
+
+
+def main() -> None:
+    parts = [_HEAD]
+    for name, render in (("drain", _contest), ("tpcb", _contest), ("snapshot", _snapshot), ("latency", _latency)):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts += render(name, json.loads(path.read_text()))
+    path = RESULTS / "memory.json"
+    if path.exists():
+        parts += _memory(json.loads(path.read_text()))
+    PAGE.write_text("\n".join(parts))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return (
+        f"{result['at'][:10]}, {machine['cores']} cores ({machine['cpu']}), {machine['memory_gb']} GB, "
+        f"Python {machine['python']}, commit {machine['commit']}.\n"
+    )
+
+
+def _contest(name: str, result: dict[str, Any]) -> list[str]:
+    title = {
+        "drain": "a backlog of inserts, updates and deletes in small transactions",
+        "tpcb": "a backlog of pgbench's own transactions",
+    }[name]
+    lines = [f"\n## {name}: {title}\n", _machine(result)]
+    lines += ["| contender | rows/s, median | seconds of each run | cdcflow is faster |", "| --- | --- | --- | --- |"]
+    for contender, rate in result["median_rows_per_second"].items():
+        seconds = " ".join(f"{run['seconds']:.1f}" for run in result["runs"] if run["contender"] == contender)
+        ratio = result["ratios"].get(contender)
+        faster = f"**{ratio['median']:.2f}x** ({_span(ratio['of_pairs'])})" if ratio else ""
+        lines.append(f"| {contender} | {rate:,.0f} | {seconds} | {faster} |")
+    lines.append(f"\n{result['row_changes']:,} row changes. Peak RSS of cdcflow: {result['peak_rss_mb']:.0f} MB.\n")
+    return lines
+
+
+def _snapshot(name: str, result: dict[str, Any]) -> list[str]:
+    lines = ["\n## snapshot: the initial copy\n", _machine(result)]
+    lines += [
+        "| contender | workers | rows/s, median | to COPY \\| COPY | peak RSS, MB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    seen = sorted({(run["workers"], run["contender"]) for run in result["runs"]}, key=lambda one: (one[0], one[1]))
+    for workers, contender in seen:
+        own = [run for run in result["runs"] if (run["workers"], run["contender"]) == (workers, contender)]
+        ratio = result["ratios"].get(f"{workers} workers") if contender == "cdcflow" else None
+        rss = max(run["peak_rss_mb"] for run in own)
+        rate = median([run["rows_per_second"] for run in own])
+        lines.append(
+            f"| {contender.replace('|', chr(92) + '|')} | {workers} | {rate:,.0f} "
+            f"| {f'**{ratio:.2f}x**' if ratio else ''} | {f'{rss:.0f}' if rss else ''} |"
+        )
+    lines.append(f"\n{result['arguments']['rows']:,} rows of ten columns.\n")
+    return lines
+
+
+def _latency(name: str, result: dict[str, Any]) -> list[str]:
+    lines = ["\n## latency: commit at the source to visible at the target\n", _machine(result)]
+    lines += ["| load | contender | p50, ms | p90, ms | p99, ms | max, ms |", "| --- | --- | --- | --- | --- | --- |"]
+    for rate, contender in sorted({(run["rate"], run["contender"]) for run in result["runs"]}):
+        own = [run for run in result["runs"] if (run["rate"], run["contender"]) == (rate, contender)]
+        figures = [median([run[figure] for run in own]) for figure in ("p50_ms", "p90_ms", "p99_ms", "max_ms")]
+        lines.append(f"| {rate} tx/s | {contender} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
+    lines.append("\nMedians over the rounds; one insert a transaction.\n")
+    return lines
+
+
+def _memory(result: dict[str, Any]) -> list[str]:
+    big = result["transaction"]
+    return [
+        "\n## memory and idling\n",
+        _machine(result),
+        f"One transaction of {result['arguments']['rows']:,} rows: peak RSS **{big['peak_rss_mb']:.0f} MB** "
+        f"(limit {result['limit_mb']}), {big['seconds']:.1f} s. "
+        f"Idle: **{result['idle_cpu_percent']:.2f} %** of one CPU.\n",
+    ]
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+if __name__ == "__main__":
+    main()
