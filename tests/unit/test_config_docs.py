@@ -124,10 +124,10 @@ def test_configurations_on_the_page_are_valid(example, tmp_path: Path):
 @pytest.mark.parametrize("schema", [config_schema(), rules_schema()], ids=["config", "rules"])
 def test_every_key_of_the_schemas_is_on_the_page(schema):
     page = PAGE.read_text("utf-8")
-    for inner in (schema, *schema["$defs"].values()):
-        if inner.get("title", "").startswith(("cdcflow", "Batch", "Http", "Defaults", "TableRule", "Columns")):
-            for name in inner["properties"]:
-                assert re.search(rf"`([a-z]+\.)?{name}(\.[a-z_*]+)?`", page), name
+    sides = [schema["properties"][side] for side in ("source", "target") if side in schema["properties"]]
+    for inner in (schema, *sides, *schema["$defs"].values()):
+        for name in inner.get("properties", {}):
+            assert re.search(rf"`([a-z]+\.)?{name}(\.[a-z_*]+)?`", page), name
 
 
 @pytest.mark.parametrize(
