@@ -289,8 +289,8 @@ class Round:
         stamps = self._parts.source.stamps(finished)
         for table_id in list(finished):
             job, table = self._jobs[table_id], now.get(table_id)
-            same_stamp = stamps.get(table_id) == self._stamps.get(table_id)
-            if table is not None and table.columns == job.route.source.columns and same_stamp:
+            rewritten = self._parts.source.rewritten(self._stamps.get(table_id, ""), stamps.get(table_id, ""))
+            if table is not None and table.columns == job.route.source.columns and not rewritten:
                 continue
             finished.remove(table_id)
             log.info("copy starts over", table=str(job.route.source.name), why="altered while it was copied")

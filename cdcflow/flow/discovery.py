@@ -126,7 +126,7 @@ class Keeper:
         stamps = self._parts.source.stamps(list(records))
         for table_id, record in records.items():
             stamp = stamps.get(table_id)
-            if stamp is not None and stamp != record.stamp:
+            if stamp is not None and self._parts.source.rewritten(record.stamp, stamp):
                 log.warning("table was rewritten at the source, it is copied again", table=str(record.source))
                 self._roster.put(lifecycle.again(record))
         for table_id, remembered in self._parts.store.tables(self._parts.settings.pipeline).items():

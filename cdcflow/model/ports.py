@@ -132,9 +132,16 @@ class Source(Protocol):
         """Open the log at `start`. Tables not in `follow` are dropped. `router` is asked for the new route
         when a table's shape changes."""
 
+    def watch(self, follow: Mapping[int, Follow], router: Router) -> Stream:
+        """Open the log at its end, only to look: under a slot of its own that ends with the stream, so the
+        pipeline's position does not move. The tables must be in the log already (see `include`)."""
+
     def stamps(self, table_ids: Sequence[int]) -> dict[int, str]:
-        """Return each existing table's fingerprint; it changes when the table's rows were rewritten without
-        row events (a type change with USING, a volatile default), not by VACUUM FULL, CLUSTER or TRUNCATE."""
+        """Return each existing table's fingerprint, opaque text to be remembered and compared by `rewritten`."""
+
+    def rewritten(self, before: str, now: str) -> bool:
+        """Return whether a table's rows were rewritten without row events between two fingerprints (a type
+        change with USING, a volatile default); VACUUM FULL, CLUSTER and TRUNCATE are none."""
 
     def end(self) -> Position:
         """Return the log's end now: everything committed before the call is covered by it."""

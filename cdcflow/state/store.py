@@ -81,9 +81,12 @@ class SqlStore:
             migrate(connection, self.address)
 
     def acquire(self, pipeline: str, owner: Mapping[str, str]) -> int:
-        """As `Store.acquire`. Waits some seconds for an instance that is just ending."""
-        if self._lease is not None and pipeline != self._pipeline:
-            self.release()
+        """As `Store.acquire`. Waits some seconds for an instance that is just ending.
+
+        Whoever holds the lease already gets a new epoch, which shuts out what is left of its own writers.
+        """
+        if self._lease is not None and (pipeline != self._pipeline or self._lease.lost()):
+            self._lease.forsake()
         lease = self._lease or self._new_lease(pipeline)
         if not lease.take(leases.PATIENCE_SECONDS):
             lease.give()

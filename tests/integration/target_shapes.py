@@ -12,9 +12,9 @@ from cdcflow.model.schema import Column, Index, Logical, NativeType, Table, Tabl
 _ids = itertools.count(20_000)
 
 
-def column(name: str, type: str = "text", number: int = 0, **more: Any) -> Column:
-    """Return a column; `type` is as PostgreSQL writes it."""
-    return Column(name, NativeType(type), Logical.OTHER, number=number, **more)
+def column(name: str, kind: str = "text", number: int = 0, **more: Any) -> Column:
+    """Return a column; `kind` is its type as PostgreSQL writes it."""
+    return Column(name, NativeType(kind), Logical.OTHER, number=number, **more)
 
 
 def key_column(name: str = "id", number: int = 1) -> Column:
@@ -31,7 +31,7 @@ def table(*columns: Column, key: tuple[str, ...] = ("id",), name: str = "public.
 
 def route(
     source: Table, to: str = "", rename: dict[str, str] | None = None, without: tuple[str, ...] = (), **more: Any
-):
+) -> Route:
     """Return the route of a table: all columns but generated ones and `without`, some under other names."""
     names = rename or {}
     schema, _, plain = (to or str(source.name)).partition(".")

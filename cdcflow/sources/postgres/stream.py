@@ -41,7 +41,9 @@ class PostgresStream:
         reshape: Reshape,
         piece_bytes: int,
     ) -> None:
-        """Connect and start at `start`; None: at the log's end, under a temporary slot. `piece_bytes`: where a large transaction is cut into pieces.
+        """Connect and start at `start`; None: at the log's end, under a temporary slot.
+
+        `piece_bytes`: where a large transaction is cut into pieces.
 
         Raises:
             SourceUnavailable, AccessDenied, PositionLost: the stream cannot start.

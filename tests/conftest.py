@@ -1,0 +1,174 @@
+"""Servers, databases and commands for every test: real ones, fresh for each test.
+
+Servers are started on first use, one set for each test process, and kept until it ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from cdcflow.codecs import loading
+from tests.servers.commands import Commands, PipelineFolder, Running
+from tests.servers.database import Database, drop_database, make_database
+from tests.servers.fleet import Fleet, PostgresServer
+from tests.servers.proxy import Proxy
+
+ROOT = Path(__file__).parent.parent
+_pipeline_numbers = itertools.count(1)
+
+
+class MakeDatabase(Protocol):
+    """Creates databases that are dropped at the end of the test."""
+
+    def __call__(self, server: PostgresServer, *, encoding: str = "UTF8", label: str = "db") -> Database: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to test a compiled module that is older than its source."""
+    if os.environ.get("CDCFLOW_CODECS") == "plain":
+        return
+    for name in loading.HOT_MODULES:
+        source = ROOT / (name.replace(".", "/") + ".py")
+        for built in source.parent.glob(source.stem + ".*.so"):
+            if built.stat().st_mtime < source.stat().st_mtime:
+                raise pytest.UsageError(f"{built.name} is older than its source: run `make compile`")
+
+
+def pytest_report_header() -> list[str]:
+    """Say which form of the codecs is tested."""
+    forms = ", ".join(f"{name.rpartition('.')[2]} {form}" for name, form in loading.loaded().items())
+    return [f"codecs: {forms or 'none'}"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say where the servers came from (each test process of a parallel run tells by its report)."""
+    for line in getattr(config, "cdcflow_servers", []):
+        terminalreporter.write_line(f"server: {line}")
+
+
+@pytest.fixture(scope="session")
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Every server of this test process; they start on first use."""
+    fleet = Fleet()
+    request.config.cdcflow_servers = fleet.told  # type: ignore[attr-defined]
+    yield fleet
+    fleet.end()
+
+
+@pytest.fixture(scope="session")
+def pg_source(fleet: Fleet) -> PostgresServer:
+    """PostgreSQL 18, the usual source."""
+    return fleet.postgres(18, "source")
+
+
+@pytest.fixture(scope="session")
+def pg_target(fleet: Fleet) -> PostgresServer:
+    """PostgreSQL 18, the usual target: another cluster."""
+    return fleet.postgres(18, "target")
+
+
+@pytest.fixture(autouse=True)
+def _servers_run_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that stopped a server leaves it running for the next."""
+    yield
+    if "fleet" in request.fixturenames or {"pg_source", "pg_target", "pg"} & set(request.fixturenames):
+        request.getfixturevalue("fleet").all_running()
+
+
+@pytest.fixture(scope="session")
+def pg(fleet: Fleet) -> Callable[..., PostgresServer]:
+    """`pg(14)`, `pg(17, "target")`: a server of a version; without a second word one is shared by all."""
+    return fleet.postgres
+
+
+@pytest.fixture
+def new_server(fleet: Fleet) -> Callable[..., PostgresServer]:
+    """`new_server(18, durable=True, settings={"wal_level": "replica"})`: a server of this test alone."""
+    return fleet.alone
+
+
+@pytest.fixture
+def new_database() -> Iterator[MakeDatabase]:
+    """`new_database(server, encoding="LATIN1")`: more databases for this test."""
+    made: list[Database] = []
+
+    def make(server: PostgresServer, *, encoding: str = "UTF8", label: str = "db") -> Database:
+        made.append(make_database(server, encoding=encoding, label=label))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.server.start()  # type: ignore[attr-defined]
+        drop_database(database)
+
+
+@pytest.fixture
+def source_db(pg_source: PostgresServer, new_database: MakeDatabase) -> Database:
+    """A fresh database on the usual source."""
+    return new_database(pg_source, label="source")
+
+
+@pytest.fixture
+def target_db(pg_target: PostgresServer, new_database: MakeDatabase) -> Database:
+    """A fresh database on the usual target."""
+    return new_database(pg_target, label="target")
+
+
+@pytest.fixture
+def new_pipeline(tmp_path: Path) -> Callable[[Database, Database], PipelineFolder]:
+    """`new_pipeline(source, target)`: config and rules for any pair, every table of `public`, in `tmp_path`."""
+
+    def make(source: Database, target: Database) -> PipelineFolder:
+        name = f"t{os.getpid()}_{next(_pipeline_numbers)}"
+        return PipelineFolder(tmp_path, name, source.url, target.url).write_config().write_rules("public.*")
+
+    return make
+
+
+@pytest.fixture
+def pipeline_dir(
+    new_pipeline: Callable[[Database, Database], PipelineFolder], source_db: Database, target_db: Database
+) -> PipelineFolder:
+    """Config and rules for the usual pair with a pipeline name of its own."""
+    return new_pipeline(source_db, target_db)
+
+
+@pytest.fixture
+def commands(tmp_path: Path, new_database: MakeDatabase) -> Iterator[Commands]:
+    """Processes of cdcflow in `tmp_path`; ended before the databases are dropped."""
+    commands = Commands(tmp_path)
+    yield commands
+    commands.end()
+
+
+@pytest.fixture
+def cdcflow(commands: Commands) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`cdcflow("run", "--until-caught-up", exit_code=0)` runs the command in the pipeline's folder to its end."""
+    return commands.call
+
+
+@pytest.fixture
+def running(commands: Commands) -> Callable[..., Running]:
+    """`running("run")` starts the command in the background: kill, terminate, pause, wait, log."""
+    return commands.start
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[PostgresServer], Proxy]]:
+    """`proxy(pg_source)`: a TCP proxy before a server; `.through(url)` is the way through it."""
+    made: list[Proxy] = []
+
+    def make(server: PostgresServer) -> Proxy:
+        made.append(Proxy(server))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
