@@ -97,11 +97,16 @@ def test_the_proxy_passes_cuts_refuses_and_hangs(
     assert connection.pgconn.is_busy()
     way.passing()
     # Not get_result alone: it blocks with the interpreter's lock held, and the proxy's threads need that.
-    until(lambda: connection.pgconn.consume_input() or not connection.pgconn.is_busy())
+    until(lambda: _has_result(connection))
     result = connection.pgconn.get_result()
     assert result is not None
     assert result.get_value(0, 0) == b"2"
     connection.close()
+
+
+def _has_result(connection: psycopg.Connection) -> bool:
+    connection.pgconn.consume_input()
+    return not connection.pgconn.is_busy()
 
 
 def test_until_fails_with_the_last_answer_after_its_limit() -> None:

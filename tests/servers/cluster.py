@@ -128,7 +128,17 @@ class Cluster:
     def _initialise(self, settings: dict[str, str]) -> None:
         self.folder.mkdir(parents=True)
         self._account.own(self.folder)
-        initdb = [self.tree / "bin" / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        initdb: list[Path | str] = [
+            self.tree / "bin" / "initdb",
+            "-D",
+            self._data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
         done = self._spawn([*initdb, "--locale=C", "--no-sync", "--no-instructions"], subprocess.PIPE)
         output, _ = done.communicate(timeout=START_LIMIT_SECONDS)
         if done.returncode != 0:
@@ -137,7 +147,7 @@ class Cluster:
         self.configure(port=str(self.port), **settings)
 
     def _spawn(self, arguments: list[Path | str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -148,6 +158,7 @@ class Cluster:
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
             **self._account.popen_arguments(),  # type: ignore[call-overload]
         )
+        return process
 
     def _try_start(self) -> bool:
         if not self.running:

@@ -77,7 +77,8 @@ class Database:
     def slots(self) -> list[str]:
         """Return the replication slots on this database."""
         return [
-            name for (name,) in self.query("SELECT slot_name FROM pg_replication_slots WHERE database = %s", [self.name])
+            name
+            for (name,) in self.query("SELECT slot_name FROM pg_replication_slots WHERE database = %s", [self.name])
         ]
 
     def drop_slots(self) -> None:
@@ -132,7 +133,7 @@ def rows_of(database: Database, table: str, columns: Sequence[str] | None = None
     stand in different order compare.
     """
     text = _row_text(database, table, columns)
-    return [row for (row,) in database.query(f'SELECT {text} FROM {table} t ORDER BY 1 COLLATE "C"')]
+    return [row for (row,) in database.query(f'SELECT {text} COLLATE "C" AS r FROM {table} t ORDER BY r')]
 
 
 def same(
