@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from collections.abc import Sequence
 
 from cdcflow.errors import CdcflowError, Retry
@@ -126,9 +127,13 @@ class Keeper:
         stamps = self._parts.source.stamps(list(records))
         for table_id, record in records.items():
             stamp = stamps.get(table_id)
-            if stamp is not None and self._parts.source.rewritten(record.stamp, stamp):
+            if stamp is None or stamp == record.stamp:
+                continue
+            if self._parts.source.rewritten(record.stamp, stamp):
                 log.warning("table was rewritten at the source, it is copied again", table=str(record.source))
                 self._roster.put(lifecycle.again(record))
+            else:  # compared with what is now, or two harmless changes would look like one rewrite
+                self._roster.put(replace(record, stamp=stamp))
         for table_id, remembered in self._parts.store.tables(self._parts.settings.pipeline).items():
             if remembered.reason == lifecycle.AGAIN and table_id in self._roster:
                 record = self._roster.record(table_id)

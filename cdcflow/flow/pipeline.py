@@ -125,13 +125,14 @@ class Run:
         """Find where to go on, and make the target's session the only one that writes."""
         parts = self._parts
         parts.target.begin(parts.settings.pipeline, roster.epoch)
-        # What an earlier session committed may not be on disk yet, and the stream tells the source its start.
-        parts.target.flush(force=True)
         if Does.COPY not in self._does:
             self._require_copied(roster)
         if self._opened is None:
             self._opened = bootstrap.open_log(parts, roster)
         checkpoint = parts.source.parse(self._opened.checkpoint.position)
+        # What an earlier session committed may not be on disk yet, and the stream tells the source its start.
+        parts.target.heartbeat(checkpoint)
+        parts.target.flush(force=True)
         if self._ledger is None:
             # Both servers are there: what comes now is an outage.
             self._ledger = Ledger(checkpoint)
