@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -66,7 +66,7 @@ def read(
     *,
     until_caught_up: bool = False,
     stop: threading.Event | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Yield the changes that are committed from now on, until the caller has enough.
 
     Makes a publication for the tables, and a slot that the server drops with the connection; both are gone
@@ -106,7 +106,7 @@ def read_as(
     *,
     until_caught_up: bool = False,
     stop: threading.Event | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """As `read`, for the tables and columns that a pipeline's rules keep.
 
     Where the pipeline's publication exists, it is used and nothing is made but the slot that ends with the
@@ -170,7 +170,7 @@ def _events(
     *,
     until_caught_up: bool,
     stop: threading.Event | None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     follow = {route.source.id: Follow(route) for route in routes}
     with ExitStack() as stack:
         stream = source.watch(follow, router)
@@ -239,7 +239,7 @@ class _Transactions:
         return str(self._marks[self._at + 1]), _EPOCH + timedelta(microseconds=int(self._marks[self._at + 2]))
 
 
-def _of_batch(batch: ChangeBatch, decoders: dict[int, _Decoder]) -> Iterator[Event]:
+def _of_batch(batch: ChangeBatch, decoders: dict[int, _Decoder]) -> Generator[Event, None, None]:
     transactions = _Transactions(batch)
     # The marks have positions as numbers; the batch's end is one in its source's own form, to make others like.
     form = type(batch.end)
@@ -266,7 +266,7 @@ class _Decoder:
     def __init__(self, frame: RowBatch) -> None:
         from cdcflow.codecs.values import decoder
 
-        route = frame.route
+        self.route = route = frame.route
         kept = {column.name for column, _ in route.columns}
         self.names = frame.names
         self.key = route.key
@@ -283,13 +283,13 @@ class _Decoder:
             if cell is UNCHANGED:
                 missing.append(name)
             else:
-                values[name] = None if cell is None else decode(cell)  # type: ignore[arg-type]
+                values[name] = None if cell is None else decode(cell)
         return values, tuple(missing)
 
 
-def _rows(frame: RowBatch, decoders: dict[int, _Decoder]) -> Iterator[Event]:
+def _rows(frame: RowBatch, decoders: dict[int, _Decoder]) -> Generator[Event, None, None]:
     found = decoders.get(id(frame.route))
-    if found is None or found.names != frame.names:
+    if found is None or found.route is not frame.route or found.names != frame.names:
         found = decoders[id(frame.route)] = _Decoder(frame)
     for op, before_cells, after_cells in frame.rows():
         before = found.values(before_cells)[0] if before_cells is not None else None
