@@ -85,8 +85,10 @@ class SqlStore:
 
         Whoever holds the lease already gets a new epoch, which shuts out what is left of its own writers.
         """
-        if self._lease is not None and (pipeline != self._pipeline or self._lease.lost()):
-            self._lease.forsake()
+        if self._lease is not None and pipeline != self._pipeline:
+            self.release()
+        if self._lease is not None:
+            self._lease.lost()  # a session that broke is given up here, so that taking it opens another
         lease = self._lease or self._new_lease(pipeline)
         if not lease.take(leases.PATIENCE_SECONDS):
             lease.give()

@@ -144,6 +144,9 @@ def test_a_lease_outlives_a_restart_of_the_server(
         store.held()
     server.start()
     assert store.held()
+    server.restart()
+    assert store.acquire("shop", OWNER) == 2
+    assert store.held()
 
 
 def test_a_lease_is_had_back_by_another_way_from_our_own_session_that_the_server_still_sees(

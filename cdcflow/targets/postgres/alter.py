@@ -71,7 +71,7 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
     """Return what gives a table that cdcflow made, and that is to be copied anew, the shape of its route.
 
     Columns that only the target has stay: a person may have added them. Without `empty` rows are there still, and
-    nothing that they could refuse is asked for.
+    nothing that they could refuse is asked for: `clear` does the rest.
     """
     table = have.table
     if table is None or route.schema_changes is not SchemaChanges.APPLY:
@@ -90,9 +90,9 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
             made.append(alter + "ADD COLUMN " + column_line(column, name, nullable=column.nullable or not empty))
             made += _default(alter, column, name)
             continue
-        if there.type != column.type.text:
+        if empty and there.type != column.type.text:
             made += _retype(alter, there, column, name, key=column.name in route.key)
-        if there.not_null and column.nullable:
+        if there.not_null and column.nullable and column.name not in route.source.primary_key:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
         elif empty and not column.nullable and (not there.not_null or there.type != column.type.text):
             made.append(f"{alter}ALTER COLUMN {ident(name)} SET NOT NULL")

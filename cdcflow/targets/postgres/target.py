@@ -88,7 +88,8 @@ class PostgresTarget:
         """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
         table = have.table
         if table is not None and table.made_by:
-            for statement in alter.reshape(route, have, empty=False):
+            row = connection.execute(f"SELECT EXISTS (SELECT FROM {qualified(route.target)})").fetchone()
+            for statement in alter.reshape(route, have, empty=row == (False,)):
                 connection.execute(statement)
             table = catalog.table(connection, route.target)
             if table is not None and route.key and not table.finds_one_row_by(route.key_in_target):
