@@ -33,10 +33,10 @@ class Screen:
 
     def step(self, text: str) -> None:
         """Say what happens next."""
-        self.console.print(Text("> ", style="bold cyan") + Text(text, style="bold"))
+        self.console.print(Text("> ", style="bold cyan") + Text(text, style="bold"), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self.console.print(Text("  " + text))
+        self.console.print(Text(text if text.startswith("  ") else "  " + text), soft_wrap=True)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:

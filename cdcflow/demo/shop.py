@@ -75,7 +75,6 @@ class Traffic:
         try:
             with psycopg.connect(self.source.url(DATABASE), autocommit=True) as connection:
                 customers, products = count(connection, "customers"), count(connection, "products")
-                connection.execute("set synchronous_commit = off")
                 began, done = time.monotonic(), 0
                 while not self._stop.is_set():
                     act = dice.choices(_ACTS, _WEIGHTS)[0]

@@ -194,13 +194,16 @@ def _summary(
         if found.differing:
             screen.say(f"{found.table}: {found.differing:,} rows differ, such as key {' and '.join(found.examples)}")
     config = _short(place.config)
+    elsewhere = "" if place.folder == Path(places.DEFAULT_FOLDER).resolve() else f" {_short(place.folder)}"
+    commands = (
+        (f"cdcflow run -c {config}", "follow again; Ctrl-C stops it"),
+        (f"cdcflow status -c {config}", "how far it is"),
+        (f"cdcflow demo --down{elsewhere}", "stop the servers and remove everything"),
+    )
+    width = max(len(command) for command, _ in commands) + 3
+    text = "\n".join(f"    {command:{width}}{meaning}" for command, meaning in commands)
     screen.console.print(
-        f"\n  {seconds:.0f} s in all. Both servers still run. Go on with:\n\n"
-        f"    cdcflow run -c {config}          follow again; Ctrl-C stops it\n"
-        f"    cdcflow status -c {config}       how far it is\n"
-        f"    cdcflow read -c {config}         the source's changes as JSON lines\n"
-        f"    cdcflow demo --down{'' if place.folder.name == places.DEFAULT_FOLDER else ' ' + str(place.folder)}"
-        "                          stop the servers and remove everything\n",
+        f"\n  {seconds:.0f} s in all. Both servers still run. Go on with:\n\n{text}\n",
         highlight=False,
         markup=False,
         soft_wrap=True,
