@@ -182,15 +182,15 @@ def _match(old: Route, new: Route) -> tuple[list[tuple[Column, str, Column, str]
 def _rename(alter: str, renames: list[tuple[str, str]]) -> list[str]:
     """Rename in one step each, in two where the new name is one that another column still has."""
     held = {was for was, _ in renames}
-    first, last = [], []
+    aside, direct, last = [], [], []
     for number, (was, name) in enumerate(renames):
         if name in held:
-            aside = f"cdcflow_rename_{number}"
-            first.append(f"{alter}RENAME COLUMN {ident(was)} TO {ident(aside)}")
-            last.append(f"{alter}RENAME COLUMN {ident(aside)} TO {ident(name)}")
+            between = f"cdcflow_rename_{number}"
+            aside.append(f"{alter}RENAME COLUMN {ident(was)} TO {ident(between)}")
+            last.append(f"{alter}RENAME COLUMN {ident(between)} TO {ident(name)}")
         else:
-            last.append(f"{alter}RENAME COLUMN {ident(was)} TO {ident(name)}")
-    return first + last
+            direct.append(f"{alter}RENAME COLUMN {ident(was)} TO {ident(name)}")
+    return aside + direct + last
 
 
 def _add(alter: str, column: Column, name: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import Connection, RawCursor, errors
@@ -20,12 +19,10 @@ from cdcflow.model.position import Position
 from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, types
+from cdcflow.targets.postgres.applier import Applier
 from cdcflow.targets.postgres.compare import refuse
+from cdcflow.targets.postgres.loader import PostgresLoader
 from cdcflow.targets.sql import bookkeeping
-
-if TYPE_CHECKING:
-    from cdcflow.targets.postgres.applier import Applier
-    from cdcflow.targets.postgres.loader import PostgresLoader
 
 log = get_logger(__name__)
 
@@ -171,16 +168,12 @@ class PostgresTarget:
             finish.finish(connection, routes, beside_applier=self._streaming, problem=self._problem)
 
     def loader(self) -> PostgresLoader:
-        from cdcflow.targets.postgres.loader import PostgresLoader
-
         return PostgresLoader(self._url, self._pipeline, self._begun())
 
     def begin(self, pipeline: str, epoch: int) -> None:
         if self._applier is not None:
             self._applier.close()
         self._pipeline, self._epoch = pipeline, epoch
-        from cdcflow.targets.postgres.applier import Applier
-
         self._applier = Applier(self._url, pipeline, epoch)
 
     def apply(self, batch: ChangeBatch) -> Receipt:
