@@ -52,7 +52,7 @@ class Bars:
         grid.add_column(no_wrap=True, overflow="ellipsis", max_width=max(16, width // 3))
         grid.add_column(width=max(10, min(32, width // 4)))
         for justify in ("right", "right", "right"):
-            grid.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            grid.add_column(justify=justify, no_wrap=True)
         active = sorted(working, key=lambda copy: (copy.state != "copying", copy.name))
         for copy in active[:MOST_BARS]:
             grid.add_row(

@@ -77,7 +77,7 @@ class Commands(click.Group):
 @click.version_option(__version__, message="cdcflow %(version)s")
 @on_group
 @click.pass_context
-def cdcflow(ctx: click.Context, **given: Any) -> None:
+def cdcflow(ctx: click.Context, /, **given: Any) -> None:
     """Copy a database's tables, follow its log, and never lose a row.
 
     The common options may stand before the command or after it.

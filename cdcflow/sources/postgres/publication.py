@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import psycopg
 
@@ -11,6 +12,9 @@ from cdcflow.model.check import Finding, Level
 from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import ReplicaIdentity, Table, TableName
 from cdcflow.sources.postgres.config import Config
+
+# Temporary slots of somebody who only looks at the log are named this and the pipeline's name.
+LOOKING = "cdcflow_look_"
 
 # What each publication carries. TRUNCATE needs no replica identity.
 _ALL, _APPEND = "insert, update, delete, truncate", "insert, truncate"
@@ -80,6 +84,23 @@ def drop(connection: psycopg.Connection, config: Config) -> list[str]:
         connection.execute(_raw(f"DROP PUBLICATION {ident(name)}"))
         dropped.append(f'publication "{name}"')
     return dropped
+
+
+def sweep(connection: psycopg.Connection) -> None:
+    """Drop what a killed `cdcflow read` left: publications of its own that no slot of its own reads.
+
+    A forgotten publication costs nothing until a table in it loses its key; then its UPDATEs fail.
+    """
+    rows = connection.execute(
+        "SELECT pubname::text FROM pg_publication p"
+        " WHERE pubname ~ '^cdcflow_read_[0-9]+_[0-9a-f]{6}(_append)?$'"
+        " AND NOT EXISTS (SELECT FROM pg_replication_slots"
+        " WHERE starts_with(slot_name, %s || regexp_replace(p.pubname, '^cdcflow_|_append$', '', 'g')))",
+        [LOOKING],
+    )
+    for (name,) in rows.fetchall():
+        with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject):
+            connection.execute(_raw(f"DROP PUBLICATION {ident(name)}"))
 
 
 def refusal(table: Table, route: Route) -> Finding | None:

@@ -131,6 +131,17 @@ class PostgresSource:
     def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> PostgresStream:
         """See the port."""
         assert isinstance(start, Lsn)
+        return self._stream(start, self._config.slot_name, follow, router)
+
+    def watch(self, follow: Mapping[int, Follow], router: Router) -> PostgresStream:
+        """See the port. The slot is a temporary one: the server drops it with the connection."""
+        name = f"{publication.LOOKING}{self._context.pipeline}_{secrets.token_hex(4)}"
+        stream = self._stream(None, name, follow, router)
+        with self._sessions.sql() as connection:
+            publication.sweep(connection)
+        return stream
+
+    def _stream(self, start: Lsn | None, slot: str, follow: Mapping[int, Follow], router: Router) -> PostgresStream:
         with self._sessions.sql() as connection:
             publications = publication.existing(connection, self._config)
         if not publications:
@@ -138,7 +149,7 @@ class PostgresSource:
         return PostgresStream(
             self._config.url,
             address=self.address,
-            slot=self._config.slot_name,
+            slot=slot,
             publications=publications,
             start=start,
             follow=follow,
