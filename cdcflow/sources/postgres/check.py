@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
-from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.engines.postgres.names import ident
 from cdcflow.model.check import Finding, Level
-from cdcflow.model.route import Mode, Route
-from cdcflow.model.schema import ReplicaIdentity, Table
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Table
+from cdcflow.sources.postgres import check_tables
 
 OLDEST, NEWEST = 14, 18
 
@@ -60,11 +61,14 @@ SELECT name, setting FROM pg_settings WHERE name IN ('wal_level', 'max_replicati
 """
 
 
-def findings(connection: Connection, pipeline: str, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
+def findings(
+    connection: Connection, config: Config, routes: Sequence[Route], refused: Sequence[Table]
+) -> list[Finding]:
     """Look at the server, the role, slot and publication, and every routed table; change nothing.
 
     Args:
         connection: an ordinary connection in autocommit mode.
+        config: with the names of slot and publications filled in.
         routes: the tables that would be captured.
         refused: tables that the rules name and that must not be captured as they are.
 
@@ -74,14 +78,14 @@ def findings(connection: Connection, pipeline: str, routes: Sequence[Route], ref
     assert row is not None  # a session always has a role
     settings: dict[str, str] = dict(connection.execute(_SETTINGS).fetchall())
     server = _Server(*(*row, settings))
-    name = f"cdcflow_{pipeline}"
     found = [_version(server), _primary(server), _encoding(server), _wal_level(server), _replication(server)]
-    found += _slots(connection, server, name)
+    found += _slots(connection, server, config.slot_name)
     found += _senders(connection, server)
     found += _keeping(server)
     found += _timeout(server)
-    found += _publication(connection, server, name)
-    found += _tables(connection, server, name, routes, refused)
+    found += _publication(connection, server, config.publications[0])
+    found += check_tables.findings(connection, server.role, config.publications, routes, refused)
+    found += check_tables.unlogged(connection)
     return found
 
 
@@ -250,122 +254,6 @@ def _publication(connection: Connection, server: _Server, name: str) -> Iterator
         yield Finding(Level.BLOCKER, "source.publication", subject, "is not as cdcflow makes it", do)
     else:
         yield _ok("source.publication", subject, "is there")
-
-
-_TABLES = """
-SELECT c.oid::int8, c.relpersistence::text, pg_has_role(current_user, c.relowner, 'USAGE'),
-       pg_get_userbyid(c.relowner)::text, has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
-       has_table_privilege(c.oid, 'SELECT'),
-       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-             AND NOT a.attisdropped AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT') ORDER BY a.attnum),
-       EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-               WHERE r.prrelid = c.oid AND p.pubname IN (%s, %s)),
-       coalesce((SELECT array_agg(a.attname::text) FROM pg_index x
-                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey::int2[])
-                 WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
-                 AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident END), '{}')
-FROM pg_class c WHERE c.oid = ANY(%s::oid[])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the catalog says of one table."""
-
-    oid: int
-    persistence: str
-    owned: bool
-    owner: str
-    schema_usable: bool
-    rows_hidden: bool
-    readable: bool
-    unreadable: list[str]
-    published: bool
-    logged_key: list[str]
-
-
-def _tables(
-    connection: Connection, server: _Server, name: str, routes: Sequence[Route], refused: Sequence[Table]
-) -> Iterator[Finding]:
-    kept = {route.source.id for route in routes}
-    tables = [*(route.source for route in routes), *(table for table in refused if table.id not in kept)]
-    rows = connection.execute(_TABLES, (name, f"{name}_append", [table.id for table in tables]))
-    facts = {row[0]: _Facts(*row) for row in rows}
-    by_id = {route.source.id: route for route in routes}
-    fine = 0
-    for table in tables:
-        found = list(_table(server, table, by_id.get(table.id), facts.get(table.id)))
-        fine += not any(each.level is Level.BLOCKER for each in found)
-        yield from found
-    if tables:
-        yield Finding(
-            Level.OK if fine == len(tables) else Level.NOTE,
-            "source.tables",
-            "tables",
-            f"{fine} of {len(tables)} tables that the rules name can be copied and followed",
-        )
-
-
-def _table(server: _Server, table: Table, route: Route | None, facts: _Facts | None) -> Iterator[Finding]:
-    subject, quoted = str(table.name), qualified(table.name)
-    if facts is None:
-        yield Finding(Level.WARNING, "table.exists", subject, "was dropped a moment ago", "run cdcflow check again")
-        return
-    if facts.persistence == "u":
-        do = f"ALTER TABLE {quoted} SET LOGGED, or exclude it in the rules"
-        yield Finding(Level.BLOCKER, "table.logged", subject, "is unlogged: its changes are not in the log", do)
-    if not facts.schema_usable:
-        do = f"GRANT USAGE ON SCHEMA {ident(table.name.schema)} TO {server.role}"
-        yield Finding(Level.BLOCKER, "table.schema", subject, "the role may not look into its schema", do)
-    unreadable = [column.name for column, _ in route.columns if column.name in facts.unreadable] if route else []
-    if not facts.readable and (unreadable or not route):
-        do = f"GRANT SELECT ON {quoted} TO {server.role}"
-        yield Finding(Level.BLOCKER, "table.select", subject, "the role may not read it", do)
-    if facts.rows_hidden:
-        do = f"ALTER ROLE {server.role} BYPASSRLS"
-        found = "row-level security hides rows from the role, so a copy would lack them"
-        yield Finding(Level.BLOCKER, "table.row_security", subject, found, do)
-    if not facts.owned and not facts.published:
-        do = f"GRANT {ident(facts.owner)} TO {server.role}"
-        found = f"only its owner ({facts.owner}) may put it into a publication"
-        yield Finding(Level.BLOCKER, "table.owner", subject, found, do)
-    identity = identity_finding(table, route, facts.logged_key)
-    if identity is not None:
-        yield identity
-
-
-def identity_finding(table: Table, route: Route | None, logged_key: Sequence[str]) -> Finding | None:
-    """Say whether updates and deletes can be followed. None where nothing is worth saying.
-
-    Args:
-        route: where the table goes, None where it was refused.
-        logged_key: the columns that the log holds of an old row (of the primary key or the replica identity index;
-            empty under `full`, which logs all, and `nothing`).
-    """
-    name, subject, quoted = "table.identity", str(table.name), qualified(table.name)
-    if route is not None and route.mode is Mode.APPEND:
-        return None
-    full = f"ALTER TABLE {quoted} REPLICA IDENTITY FULL"
-    if table.identity is ReplicaIdentity.FULL:
-        if route is not None and not route.key:
-            found = "has no key: each change finds its row by all columns, which is slow in a large table"
-            do = f"ALTER TABLE {quoted} ADD PRIMARY KEY (...), or `key: [...]` in the rules"
-            return Finding(Level.NOTE, name, subject, found, do)
-        return None
-    if table.identity is ReplicaIdentity.NOTHING:
-        do = f"ALTER TABLE {quoted} REPLICA IDENTITY {'DEFAULT' if table.primary_key else 'FULL'}"
-        found = "replica identity is nothing: once captured, the source itself would refuse UPDATE and DELETE on it"
-        return Finding(Level.BLOCKER, name, subject, found, f"{do}, or exclude the table or set `mode: append`")
-    if not logged_key:
-        found = "has neither a primary key nor a full replica identity: once captured, the source itself would"
-        found += " refuse UPDATE and DELETE on it"
-        do = f"{full}, or add a primary key, or exclude the table or set `mode: append`"
-        return Finding(Level.BLOCKER, name, subject, found, do)
-    if route is not None and not set(route.key) <= set(logged_key):
-        missing = ", ".join(ident(column) for column in route.key if column not in logged_key)
-        found = f"the log does not hold the old values of {missing}, which the rules make part of the key"
-        return Finding(Level.BLOCKER, name, subject, found, full)
-    return None
 
 
 def _ok(name: str, subject: str, found: str) -> Finding:

@@ -42,7 +42,7 @@ class PostgresSource:
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
         """See the port."""
         with self._sessions.sql() as connection:
-            return check.findings(connection, self._context.pipeline, routes, refused)
+            return check.findings(connection, self._config, routes, refused)
 
     def tables(self) -> list[Table]:
         """See the port."""
