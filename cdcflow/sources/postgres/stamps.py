@@ -1,41 +1,73 @@
-"""Fingerprints that change when a table's rows were rewritten without row events.
+"""Fingerprints of tables, to notice rows that changed without row events.
 
-A rewriting ALTER TABLE gives the table a new file *and* touches rows of pg_attribute, in one transaction. VACUUM
-FULL, CLUSTER and TRUNCATE give a new file only; SET NOT NULL, RENAME, ADD COLUMN with a constant default and DROP
-COLUMN touch pg_attribute only. So both together mean a rewrite. (Two harmless changes between two looks can seem
-one rewrite: then the table is copied once more than needed.)
+A rewriting ALTER TABLE gives the table a new file *and* writes rows of pg_attribute, in one transaction. VACUUM
+FULL, CLUSTER, TRUNCATE and SET ACCESS METHOD give a new file only; SET NOT NULL, RENAME, ADD COLUMN with a constant
+default and a widened varchar write pg_attribute only; DROP COLUMN leaves the rows of the other columns as they are.
+So a new file and a column that was written since mean a rewrite. What looks the same and is harmless (a RENAME and
+a VACUUM FULL between two looks; the first VACUUM FULL after ADD COLUMN .. DEFAULT, which moves the default into the
+rows) costs one copy more than needed; the other way round nothing is missed, because a rewrite always does both.
+
+ATTACH PARTITION brings rows without events, too. A partition that was made as one has its row of pg_inherits from
+the transaction that made the table, and columns that nobody has written since; one that was attached does not.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 import psycopg
 
-# For a partitioned table: its own columns, its leaves' files. New and vanished leaves do not count.
-_STAMPS = """
-SELECT c.oid::int8,
-       (SELECT md5(string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum))
-        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
-       CASE WHEN c.relkind = 'p'
-            THEN (SELECT jsonb_object_agg(t.relid::oid::text, pg_relation_filenode(t.relid)::int8)
-                  FROM pg_partition_tree(c.oid) t WHERE t.isleaf)
-            ELSE jsonb_build_object(c.oid::text, pg_relation_filenode(c.oid)::int8) END
-FROM pg_class c WHERE c.oid = ANY (%s::oid[])
+# The catalogue's xmin is the transaction that wrote the row last; freezing leaves it as it is. System columns (-1 is
+# ctid) are written when the table is made and never again. Generated columns are not copied, so they do not count.
+_STAMPS: Final = """
+WITH RECURSIVE tree (root, oid, attached) AS (
+    SELECT c.oid, c.oid, NULL::text FROM pg_class c WHERE c.oid = ANY (%s::oid[])
+  UNION ALL
+    SELECT t.root, i.inhrelid,
+           CASE WHEN i.xmin <> born.xmin
+                  OR NOT EXISTS (SELECT FROM pg_attribute a
+                                  WHERE a.attrelid = i.inhrelid AND a.attnum > 0 AND NOT a.attisdropped
+                                    AND a.xmin = born.xmin AND a.cmin = born.cmin)
+                THEN i.xmin::text END
+      FROM tree t
+      JOIN pg_inherits i ON i.inhparent = t.oid
+      JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
+      JOIN pg_attribute born ON born.attrelid = i.inhrelid AND born.attnum = -1
+)
+SELECT t.root::bigint,
+       (SELECT jsonb_object_agg(a.attnum, a.xmin::text)
+          FROM pg_attribute a
+         WHERE a.attrelid = t.root AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       jsonb_object_agg(t.oid, c.relfilenode::bigint) FILTER (WHERE c.relkind = 'r'),
+       jsonb_object_agg(t.oid, t.attached) FILTER (WHERE t.attached IS NOT NULL)
+  FROM tree t
+  JOIN pg_class c ON c.oid = t.oid
+ GROUP BY t.root
 """
 
 
 def stamps(connection: psycopg.Connection, table_ids: Sequence[int]) -> dict[int, str]:
-    """Return each existing table's fingerprint as JSON text."""
+    """Return each existing table's fingerprint as JSON text; a partitioned table's covers its partitions."""
     rows = connection.execute(_STAMPS, [list(table_ids)])
-    return {oid: json.dumps({"columns": columns, "files": files or {}}, sort_keys=True) for oid, columns, files in rows}
+    return {
+        oid: json.dumps(
+            {"attached": attached or {}, "columns": columns or {}, "files": files or {}},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        for oid, columns, files, attached in rows
+    }
 
 
 def rewritten(before: str, now: str) -> bool:
-    """Return whether the rows were rewritten between two fingerprints. An empty one says nothing."""
+    """Return whether rows changed without row events between two fingerprints. An empty one says nothing."""
     if not before or not now or before == now:
         return False
     old, new = json.loads(before), json.loads(now)
-    files = old["files"].keys() & new["files"].keys()
-    return old["columns"] != new["columns"] and any(old["files"][file] != new["files"][file] for file in files)
+    if any(old["attached"].get(oid) != attached for oid, attached in new["attached"].items()):
+        return True
+    moved = any(oid in old["files"] and old["files"][oid] != file for oid, file in new["files"].items())
+    written = any(old["columns"].get(number) != xmin for number, xmin in new["columns"].items())
+    return moved and written
