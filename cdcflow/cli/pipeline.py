@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+# As of every error that a person must mend: here a table that failed, while the others went on.
+OPERATOR_MUST_ACT = 5
+
 until_caught_up = click.option(
     "--until-caught-up",
     is_flag=True,
@@ -98,7 +101,7 @@ def _move(settings: Settings, work: Callable[[Pipeline, Event, Observer], Report
         print_json(summary(report))
     else:
         print_summary(report)
-    return 0
+    return OPERATOR_MUST_ACT if report.failed else 0
 
 
 def watched(settings: Settings, pipeline: Pipeline, work: Callable[[Pipeline, Event, Observer], Result]) -> Result:

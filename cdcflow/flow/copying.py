@@ -249,7 +249,8 @@ class Round:
         record = self._roster.record(table_id)
         log.error("table cannot be copied", table=str(record.source), **error.fields())
         reason = error.what if not error.at else f"{error.what} ({error.at})"
-        self._roster.put(lifecycle.failed(record, reason, error.do))
+        then = f"cdcflow resync {record.source}"
+        self._roster.put(lifecycle.failed(record, reason, f"{error.do}; then {then}" if error.do else then))
 
     def _restart(self, table_id: int) -> None:
         self._roster.put(lifecycle.again(self._roster.record(table_id)))
