@@ -33,6 +33,7 @@ _CONFIG: Final = """\
 pipeline: {pipeline}
 source:
   url: {source}
+  snapshot: {{chunk: 512kB}} # small pieces, so that the bars move; leave it out for real tables
 target:
   url: {target}
 rules: rules.yaml

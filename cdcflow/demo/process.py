@@ -25,13 +25,10 @@ class Figures:
     state: str = ""
     copied: dict[str, int] = field(default_factory=dict)
     table_states: dict[str, str] = field(default_factory=dict)
-    copied_bytes: dict[str, float] = field(default_factory=dict)
-    sizes: dict[str, float] = field(default_factory=dict)
     applied: int = 0
     visible_seconds: float = 0.0
     visible_batches: int = 0
     lag_seconds: float = 0.0
-    peak_memory: int = 0
 
     @property
     def copying(self) -> bool:
@@ -108,10 +105,6 @@ def _read(page: str) -> Figures:
                     found.table_states[table] = sample.labels["state"]
                 case "cdcflow_snapshot_rows":
                     found.copied[table] = int(sample.value)
-                case "cdcflow_snapshot_bytes":
-                    found.copied_bytes[table] = sample.value
-                case "cdcflow_snapshot_estimated_bytes":
-                    found.sizes[table] = sample.value
                 case "cdcflow_applied_rows_total":
                     found.applied += int(sample.value)
                 case "cdcflow_commit_to_visible_seconds_sum":
@@ -120,6 +113,4 @@ def _read(page: str) -> Figures:
                     found.visible_batches = int(sample.value)
                 case "cdcflow_lag_seconds":
                     found.lag_seconds = sample.value
-                case "process_resident_memory_bytes":
-                    found.peak_memory = int(sample.value)
     return found

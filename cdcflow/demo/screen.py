@@ -22,9 +22,10 @@ _LINE_EVERY_SECONDS: Final = 2.0
 
 @dataclass(slots=True)
 class Screen:
-    """Draws what the last look at the process showed. One for the whole demo."""
+    """Draws what the last look at the process showed. One for the whole demo. `rows` are the tables' sizes."""
 
     console: Console = field(default_factory=Console)
+    rows: dict[str, int] = field(default_factory=dict)
     _live: Live | None = None
     _said: float = 0.0
     _before: tuple[float, Figures] | None = None
@@ -79,7 +80,7 @@ class Screen:
         if figures is not None and figures.copying and figures.table_states:
             bars = Table.grid(padding=(0, 1))
             for table in TABLES:
-                share = _share(figures, table)
+                share = self._share(figures, table)
                 state = figures.table_states.get(table, "pending")
                 bars.add_row(
                     f"  {table:12}",
@@ -92,9 +93,14 @@ class Screen:
         grid.add_row(self._line(figures, traffic))
         return grid
 
+    def _share(self, figures: Figures, table: str) -> float:
+        if figures.table_states.get(table) in ("catching_up", "live"):
+            return 1.0
+        return min(0.99, figures.copied.get(table, 0) / max(1, self.rows.get(table, 0)))
+
     def _line(self, figures: Figures | None, traffic: Traffic | None) -> Text:
         line = Text("  ")
-        if figures is None:
+        if figures is None or figures.state == "starting":
             line.append("starting", style="yellow")
         elif figures.copying:
             line.append("copying", style="cyan")
@@ -106,13 +112,6 @@ class Screen:
         if traffic is not None:
             line.append(f"  (the shop: {traffic.transactions:,} transactions)", style="dim")
         return line
-
-
-def _share(figures: Figures, table: str) -> float:
-    if figures.table_states.get(table) in ("catching_up", "live"):
-        return 1.0
-    size = figures.sizes.get(table, 0.0)
-    return min(0.99, figures.copied_bytes.get(table, 0.0) / size) if size else 0.0
 
 
 def _milliseconds(seconds: float) -> str:

@@ -24,8 +24,8 @@ _SHARES: Final = {"customers": 0.08, "products": 0.02, "orders": 0.2, "events": 
 _Connection = psycopg.Connection[Any]
 
 
-def fill(source: Cluster, target: Cluster, rows: int) -> int:
-    """Make the database on both servers and the shop, about `rows` rows, in the source's. Returns how many."""
+def fill(source: Cluster, target: Cluster, rows: int) -> dict[str, int]:
+    """Make the database on both servers and the shop, about `rows` rows, in the source's. Returns how many by table."""
     for cluster in (source, target):
         with psycopg.connect(cluster.url(), autocommit=True) as connection:
             connection.execute(f"create database {DATABASE}".encode())
@@ -34,7 +34,7 @@ def fill(source: Cluster, target: Cluster, rows: int) -> int:
         script = script.replace(f":{name}", str(max(100, int(rows * share))))
     with psycopg.connect(source.url(DATABASE), autocommit=True) as connection:
         connection.execute(script.encode())
-        return sum(count(connection, table) for table in TABLES)
+        return {table: count(connection, table) for table in TABLES}
 
 
 def count(connection: _Connection, table: str) -> int:

@@ -21,6 +21,11 @@ from cdcflow.errors import CdcflowError
 
 DEFAULT_ROWS: Final = 300_000
 _POLL_SECONDS: Final = 0.1
+# Indexes and foreign keys are made after the copy.
+_FINISHED: Final = b"""
+select (select count(*) from pg_indexes where schemaname = 'public'),
+       (select count(*) from pg_constraint where contype = 'f' and convalidated)
+"""
 _LIMIT_SECONDS: Final = 90
 _DIFFERENCES_FOUND: Final = 4  # the exit code of `cdcflow verify`
 
@@ -31,10 +36,10 @@ class Tally:
 
     copied: int = 0
     copy_seconds: float = 0.0
+    finish_seconds: float = 0.0
     kills: int = 0
     back_seconds: list[float] = field(default_factory=list)
     streamed: list[tuple[float, float]] = field(default_factory=list)
-    fastest: float = 0.0
 
 
 def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: float = 10.0) -> int:
@@ -58,8 +63,8 @@ def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: flo
     place = places.build(folder)
     screen.say(f"source 127.0.0.1:{place.source.port}, target 127.0.0.1:{place.target.port}")
     screen.step("making a shop in the source")
-    made = fill(place.source, place.target, rows)
-    screen.say(f"{made:,} rows in customers, products, orders, order_items and events")
+    screen.rows = fill(place.source, place.target, rows)
+    screen.say(f"{sum(screen.rows.values()):,} rows in customers, products, orders, order_items and events")
     traffic = Traffic(place.source)
     tally = Tally()
     running = None
@@ -67,7 +72,10 @@ def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: flo
         screen.step(f"cdcflow run -c {_short(place.config)}: the copy, while the shop goes on selling")
         running = Running.start(place)
         _copy(running, traffic, screen, tally)
-        screen.say(f"copied {tally.copied:,} rows in {tally.copy_seconds:.1f} s; now following")
+        screen.say(
+            f"copied {tally.copied:,} rows in {tally.copy_seconds:.1f} s, and within {tally.finish_seconds:.1f} s more "
+            "level with the source, indexes and foreign keys made; now following"
+        )
         _follow(running, traffic, screen, tally, seconds)
         screen.step("kill -9, in the middle of it; the shop goes on selling")
         running.kill()
@@ -126,6 +134,11 @@ def _copy(running: Running, traffic: Traffic, screen: Screen, tally: Tally) -> N
         _until(running, copied, screen, traffic)
         tally.copy_seconds = time.monotonic() - began
         _until(running, lambda now: now.live, screen, traffic)
+    with psycopg.connect(running.place.source.url(DATABASE), autocommit=True) as source:
+        wanted = source.execute(_FINISHED).fetchone()
+    with psycopg.connect(running.place.target.url(DATABASE), autocommit=True) as target, screen.drawing():
+        _until(running, lambda now: target.execute(_FINISHED).fetchone() == wanted, screen, traffic)
+        tally.finish_seconds = time.monotonic() - began - tally.copy_seconds
 
 
 def _follow(running: Running, traffic: Traffic, screen: Screen, tally: Tally, seconds: float) -> None:

@@ -19,7 +19,7 @@ def test_a_page_of_a_running_copy_gives_bars() -> None:
     found = figures(metrics)
     assert found.state == "copying"
     assert found.table_states == {"orders": "copying", "events": "live"}
-    assert (found.copied, found.copied_bytes, found.sizes) == ({"orders": 10}, {"orders": 500}, {"orders": 1000})
+    assert found.copied == {"orders": 10}
     assert found.copying
     assert not found.live
 
