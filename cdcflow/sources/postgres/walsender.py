@@ -31,6 +31,9 @@ STATUS_SECONDS = 5.0
 # confirmed_flush_lsn does not wait for us.
 ACK_SECONDS = 0.1
 
+# How long to look away when a backlog pauses: the server is reading or sorting a transaction.
+LULL_SECONDS = 0.003
+
 _STATUS = struct.Struct(">cQQQqB")
 _POSTGRES_EPOCH_SECONDS = 946_684_800
 
@@ -98,6 +101,11 @@ class Walsender:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return b""
+                if lagging:
+                    # Woken by the first row, this thread would take the log row by row.
+                    time.sleep(min(left, LULL_SECONDS))
+                    self._tell(force=False)
+                    continue
                 pause = min(left, ACK_SECONDS if self._acknowledged != self._told else STATUS_SECONDS)
                 self._poll.poll(max(1, int(pause * 1000)))
                 self._tell(force=False)
