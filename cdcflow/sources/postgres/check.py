@@ -12,6 +12,7 @@ from cdcflow.model.check import Finding, Level
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
 from cdcflow.sources.postgres import check_tables
+from cdcflow.sources.postgres.config import Config
 
 OLDEST, NEWEST = 14, 18
 
