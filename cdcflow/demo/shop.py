@@ -59,6 +59,9 @@ class Traffic:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Open the shop; does nothing where it is open."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self._thread.start()
 
