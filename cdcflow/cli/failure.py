@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from itertools import pairwise
 
 import click
 
 from cdcflow.errors import CdcflowError, UsageError
 
-Style = Literal["text", "json"]
 
-UNEXPECTED = 1
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a failure is written. `traceback`: also where in the code, for one that nobody foresaw."""
+
+    json: bool = False
+    traceback: bool = False
 
 
 def style_of(words: Sequence[str]) -> Style:
     """Tell from the raw command line how a failure is to be written: an unknown option must be told so too."""
-    for index, word in enumerate(words):
-        if word in ("--json", "--log-format=json") or (
-            word == "--log-format" and words[index + 1 : index + 2] == ["json"]
-        ):
-            return "json"
-    return "text"
+    values = {(word, after) for word, after in pairwise([*words, ""])}
+    values |= {(name, value) for name, equals, value in (word.partition("=") for word in words) if equals}
+    return Style("--json" in words or ("--log-format", "json") in values, ("--log-level", "debug") in values)
 
 
 def report(exc: Exception, style: Style) -> int:
     """Write what went wrong to stderr and return the exit code for it."""
-    error = as_cdcflow_error(exc)
     from cdcflow.ops.logs import redact
 
-    if style == "json":
-        fields = {name: redact(text) for name, text in error.fields().items()}
-        line = {**fields, "kind": type(error).__name__, "exit_code": error.exit_code}
-        print(json.dumps(line, ensure_ascii=False), file=sys.stderr)
+    error = as_cdcflow_error(exc)
+    unforeseen = error is not exc and not isinstance(error, UsageError)
+    trace = "".join(traceback.format_exception(exc)) if unforeseen and style.traceback else ""
+    if style.json:
+        fields = error.fields() | ({"traceback": trace} if trace else {})
+        line = {name: redact(text) for name, text in fields.items()}
+        whole = {**line, "kind": type(error).__name__, "exit_code": error.exit_code}
+        print(json.dumps(whole, ensure_ascii=False), file=sys.stderr)
     else:
+        if trace:
+            print(redact(trace), file=sys.stderr)
         print(_painted(redact(error.report())), file=sys.stderr)
     return error.exit_code
 
 
 def as_cdcflow_error(exc: Exception) -> CdcflowError:
-    """Return the exception as one of ours; one that nobody foresaw keeps its traceback for the debug log."""
+    """Return the exception as one of ours."""
     if isinstance(exc, CdcflowError):
         return exc
     if isinstance(exc, click.ClickException):
         return _usage(exc)
-    logging.getLogger("cdcflow").debug("unexpected failure", exc_info=exc)
     said = str(exc).strip().splitlines()
     return CdcflowError(
         f"unexpected {type(exc).__name__}" + (f": {said[0]}" if said else ""),

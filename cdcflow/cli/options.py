@@ -57,16 +57,25 @@ def on_group(function: Function) -> Function:
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the common options to a command, set up logging, and pass `settings` as the first argument."""
 
-    def command(**given: Any) -> Any:
-        settings = _settled(given)
+    def logging(settings: Settings, **given: Any) -> Any:
         from cdcflow.ops import logs
 
         logs.configure(settings.log_format, settings.log_level)
         return function(settings, **given)
 
-    command.__doc__ = function.__doc__
-    command.__name__ = function.__name__
-    command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    return common_without_logs(logging, of=function)
+
+
+def common_without_logs(function: Callable[..., Any], *, of: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """As `common`, for a command that logs nothing and should not wait for the machinery to."""
+    described = of or function
+
+    def command(**given: Any) -> Any:
+        return function(_settled(given), **given)
+
+    command.__doc__ = described.__doc__
+    command.__name__ = described.__name__
+    command.__click_params__ = getattr(described, "__click_params__", [])  # type: ignore[attr-defined]
     return _common(command, place="own")
 
 

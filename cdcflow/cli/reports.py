@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cdcflow.cli.options import Settings, as_json, common
+from cdcflow.cli.options import Settings, as_json, common, common_without_logs
 
 if TYPE_CHECKING:
     from cdcflow.model.check import Finding
@@ -171,7 +171,7 @@ def status_lines(found: dict[str, Any]) -> list[list[str | tuple[str, str]]]:
 
 
 @click.command()
-@common
+@common_without_logs
 @as_json
 def version(settings: Settings, as_json: bool) -> int:
     """Show the versions in use, and whether the compiled modules are.

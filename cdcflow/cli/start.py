@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from cdcflow.cli.options import Settings, common
+from cdcflow.cli.options import Settings, common, common_without_logs
 from cdcflow.errors import ConfigError
 
 
 @click.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path), metavar="[DIR]")
-@common
+@common_without_logs
 def init(settings: Settings, directory: Path) -> int:
     """Write a commented cdcflow.yaml and rules.yaml into DIR.
 

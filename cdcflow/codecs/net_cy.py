@@ -152,7 +152,10 @@ class _Keys:
                 if known == 0:
                     break
                 entry = known - 1
-                if self.sizes[entry] == size and memcmp(self.buffer + self.starts[entry], self.buffer + start, size) == 0:
+                if (
+                    self.sizes[entry] == size
+                    and memcmp(self.buffer + self.starts[entry], self.buffer + start, size) == 0
+                ):
                     self.size = start
                     return entry
                 at = (at + 1) & self.mask

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cdcflow.errors import CdcflowError, Retry
 from cdcflow.flow import bootstrap, lifecycle

@@ -8,7 +8,6 @@ from typing import Final
 
 import sqlalchemy as sa
 
-import cdcflow
 from cdcflow.errors import CdcflowError, OperatorError
 from cdcflow.state.tables import SCHEMA
 
@@ -46,7 +45,7 @@ def scripts() -> Path:
     """
     spec = find_spec("cdcflow.migrations")
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    places.append(str(Path(cdcflow.__file__).parent.parent / "migrations"))
+    places.append(str(Path(__file__).parents[2] / "migrations"))
     for place in map(Path, places):
         if (place / "env.py").is_file():
             return place

@@ -74,15 +74,15 @@ def _bind() -> None:
         global c_get_copy_data, c_put_copy_data, c_consume_input, c_socket, c_free_memory
         address: cython.size_t
         address = found["PQgetCopyData"]
-        c_get_copy_data = cython.cast(get_copy_data_t, address)  # type: ignore[name-defined]  # noqa: F821
+        c_get_copy_data = cython.cast(get_copy_data_t, address)  # type: ignore[name-defined]
         address = found["PQputCopyData"]
-        c_put_copy_data = cython.cast(put_copy_data_t, address)  # type: ignore[name-defined]  # noqa: F821
+        c_put_copy_data = cython.cast(put_copy_data_t, address)  # type: ignore[name-defined]
         address = found["PQconsumeInput"]
-        c_consume_input = cython.cast(on_connection_t, address)  # type: ignore[name-defined]  # noqa: F821
+        c_consume_input = cython.cast(on_connection_t, address)  # type: ignore[name-defined]
         address = found["PQsocket"]
-        c_socket = cython.cast(on_connection_t, address)  # type: ignore[name-defined]  # noqa: F821
+        c_socket = cython.cast(on_connection_t, address)  # type: ignore[name-defined]
         address = found["PQfreemem"]
-        c_free_memory = cython.cast(free_memory_t, address)  # type: ignore[name-defined]  # noqa: F821
+        c_free_memory = cython.cast(free_memory_t, address)  # type: ignore[name-defined]
         _bound = True
 
 
@@ -105,7 +105,7 @@ def gulp(pgconn: PGconn, max_bytes: cython.Py_ssize_t) -> tuple[bytes, int]:
         length: cython.int
         prefix: cython.uint
         code: cython.int = 0
-        waiting: pollfd  # type: ignore[name-defined]  # noqa: F821
+        waiting: pollfd  # type: ignore[name-defined]
         with cython.nogil:
             while True:
                 length = c_get_copy_data(conn, cython.address(message), 1)
@@ -129,12 +129,12 @@ def gulp(pgconn: PGconn, max_bytes: cython.Py_ssize_t) -> tuple[bytes, int]:
                 elif length == 0:
                     # One PQconsumeInput brings about 16 KB, so go on until the socket says that it is empty.
                     waiting.fd = c_socket(conn)
-                    waiting.events = POLLIN  # type: ignore[name-defined]  # noqa: F821
+                    waiting.events = POLLIN  # type: ignore[name-defined]
                     waiting.revents = 0
                     if waiting.fd < 0:
                         code = -3
                         break
-                    if poll(cython.address(waiting), 1, 0) == 0:  # type: ignore[name-defined]  # noqa: F821
+                    if poll(cython.address(waiting), 1, 0) == 0:  # type: ignore[name-defined]
                         code = 0
                         break
                     # On a lost connection the asynchronous PQgetCopyData goes on answering 0: this one tells.

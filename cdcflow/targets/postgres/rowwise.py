@@ -1,4 +1,4 @@
-"""Row changes one by one, in the source's order: for small batches, and for those whose outcome depends on the order."""
+"""Row changes one by one, in the source's order: for small batches, and where the outcome depends on the order."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _key(plan: Plan, image: list[Cell]) -> list[Cell]:
 
 def _text(cell: Cell) -> bytes | None:
     assert cell is not UNCHANGED
-    return cell  # type: ignore[return-value]
+    return cell
 
 
 def apply_in_order(session: Session, rows: Rows, plan_of: PlanOf) -> None:
