@@ -174,7 +174,7 @@ def _run(command: list[str | Path], env: Mapping[str, str] | None = None) -> sub
             stdout=out,
             stderr=err,
             cwd="/",
-            env={**clean, "LC_ALL": "C", **(env or {})},
+            env={**clean, "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             timeout=None if env else _WAIT_SECONDS,
             check=False,
             **_account(),
