@@ -97,6 +97,8 @@ def stream_line(tally: Tally) -> Text:
     line = Text(tally.pipeline_state, style=style)
     if tally.pipeline_state == "waiting" and tally.why_waiting:
         return line.append(f"  {tally.why_waiting}", style="default")
+    if tally.pipeline_state == "starting":
+        return line
     parts = [f"lag {human_seconds(tally.lag_seconds)}"]
     if tally.lag_bytes:
         parts[0] += f" ({human_bytes(tally.lag_bytes)})"

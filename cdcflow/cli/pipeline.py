@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cdcflow.cli.options import Settings, as_json, common
+from cdcflow.errors import CdcflowError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,8 +106,13 @@ def _move(settings: Settings, work: Callable[[Pipeline, Event, Observer], Report
     return OPERATOR_MUST_ACT if report.failed else 0
 
 
-def watched(settings: Settings, pipeline: Pipeline, work: Callable[[Pipeline, Event, Observer], Result]) -> Result:
-    """Do work that may take long: progress shown, metrics served, signals heard, the service manager told."""
+def watched(
+    settings: Settings, pipeline: Pipeline, work: Callable[[Pipeline, Event, Observer], Result], *, serve: bool = True
+) -> Result:
+    """Do work that may take long: progress shown, signals heard, the service manager told.
+
+    serve: whether metrics and health are served, where the configuration says so.
+    """
     from cdcflow import __version__
     from cdcflow.cli.display import shown
     from cdcflow.cli.stopping import until_done
@@ -121,11 +128,24 @@ def watched(settings: Settings, pipeline: Pipeline, work: Callable[[Pipeline, Ev
         tally.state("stopping")
         log.info("stopping: the open batch is finished first; a second signal ends at once")
 
-    with (
-        shown(tally, settings),
-        watching(pipeline.name, pipeline.http_listen, version=__version__) as observers,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(shown(tally, settings))
+        listen = pipeline.http_listen if serve else None
+        try:
+            observers = stack.enter_context(watching(pipeline.name, listen, version=__version__))
+        except ConfigError:
+            if not _runs_elsewhere(pipeline):
+                raise
+            # The port is taken by another instance: let the lease say so, with who and since when.
+            observers = stack.enter_context(watching(pipeline.name, None, version=__version__))
         return until_done(lambda stop: work(pipeline, stop, Fanout([tally, *observers])), asked)
+
+
+def _runs_elsewhere(pipeline: Pipeline) -> bool:
+    try:
+        return bool(pipeline.status().get("running"))
+    except CdcflowError:
+        return False
 
 
 def summary(report: Report) -> dict[str, Any]:

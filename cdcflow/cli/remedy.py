@@ -45,6 +45,7 @@ def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, 
             settings,
             pipeline,
             lambda pipeline, stop, progress: pipeline.resync(tables, every=every, stop=stop, progress=progress),
+            serve=False,  # a running instance has the port, and this one is soon over
         )
     if as_json:
         _print_json({"resync": done})

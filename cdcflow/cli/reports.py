@@ -71,11 +71,12 @@ def print_findings(findings: Sequence[Finding]) -> None:
     width = max((len(finding.subject) for finding in ranked), default=0)
     for finding in ranked:
         line = Text(f"{finding.level:<8}", style=LEVEL_STYLES[finding.level])
+        line.append(f"  {finding.name.partition('.')[0]:<6}", style="cyan")
         line.append(f"  {finding.subject:<{min(width, 40)}}", style="bold")
         line.append(f"  {finding.found}", style="default")
         console.print(line)
         for number, words in enumerate(finding.do.splitlines()):
-            console.print(Text(f"{'':10}{'do: ' if number == 0 else '    '}{words}", style="bold"))
+            console.print(Text(f"{'':18}{'do: ' if number == 0 else '    '}{words}", style="bold"))
     counts = {level: sum(finding.level == level for finding in findings) for level in reversed(order)}
     said = [f"{count} {level}{'s' if count > 1 and level != 'ok' else ''}" for level, count in counts.items() if count]
     console.print()

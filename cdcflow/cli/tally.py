@@ -96,7 +96,7 @@ class Tally:
     def applied(
         self, rows: Mapping[tuple[str, str], int], nbytes: int, transactions: int, seconds: float, lag_seconds: float
     ) -> None:
-        self.changes += sum(rows.values())
+        self.changes += sum(count for (_, operation), count in rows.items() if operation != "truncate")
         self.transactions += transactions
 
     def position(self, durable: str, lag_bytes: int | None, lag_seconds: float) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 TABLE_STATES: Final = ("pending", "copying", "catching_up", "live", "failed")
@@ -73,7 +73,13 @@ class Metrics:
 
     def exposition(self) -> tuple[str, bytes]:
         """Return content type and body of the metrics page."""
-        return CONTENT_TYPE_LATEST, generate_latest(self.registry)
+        return CONTENT_TYPE_LATEST, generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families without their `_created` samples, which say nothing and double the page."""
+        for family in self.registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
     def table_state(self, name: str, state: str, reason: str = "") -> None:
         with self._lock:
