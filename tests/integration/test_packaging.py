@@ -87,7 +87,17 @@ def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> 
     fresh = tmp_path / "fresh"
     subprocess.run([sys.executable, "-m", "venv", fresh], check=True, timeout=120)
     python = fresh / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--disable-pip-version-check", wheel]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--no-deps",
+        "--disable-pip-version-check",
+        wheel,
+    ]
     subprocess.run(install, check=True, timeout=120)
     # The dependencies are those of this environment; a .pth file in a folder named by one is not read, so the
     # editable installation of the checkout stays out.
