@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from cdcflow.errors import Fenced
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import OnDelete, Route
-from cdcflow.model.schema import ForeignKey, TableName
+from cdcflow.model.schema import ForeignKey, TableName, UserType
 from cdcflow.state import SqlStore, open_store
 from cdcflow.targets.postgres import PostgresTarget
 from tests.integration.target_shapes import column, index, key_column, primary_key, route, table
@@ -106,7 +107,7 @@ def test_indexes_are_made_beside_an_open_transaction_of_the_applier(
     """An ordinary CREATE INDEX would hold up the apply session until it is done."""
     wanted = route(table(key_column(), column("a"), indexes=(index("i", "btree (a)", unique=True),)))
     target.create(wanted)
-    target._streaming = True
+    target._open = True
     with target_db.connect(autocommit=False) as applier:
         applier.execute("INSERT INTO t VALUES (1, 'x')")
         finishing = threading.Thread(target=target.finish, args=([wanted],))
@@ -252,3 +253,11 @@ def test_clearing_gives_a_table_of_ours_the_sources_shape(
         "PRIMARY KEY (a)"
     )
     target.create(wanted)
+
+
+def test_labels_that_the_source_added_since_are_added(target: PostgresTarget, target_db: Database) -> None:
+    mood = UserType(TableName("public", "mood"), "enum", "AS ENUM ('a')")
+    source = table(key_column(), column("m", "public.mood"), types=(mood,))
+    target.create(route(source))
+    target.finish([route(replace(source, types=(replace(mood, definition="AS ENUM ('b', 'a')"),)))])
+    assert target_db.value("SELECT enum_range(NULL::mood)::text") == "{b,a}"

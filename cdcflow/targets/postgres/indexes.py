@@ -18,6 +18,7 @@ _DEFINITION = re.compile(
 _PLAIN_ENTRY = re.compile(r'^\s*("(?:[^"]|"")+"|[^\W\d][\w$]*)(?=\s|$)')
 _DEFERRABLE = re.compile(r" DEFERRABLE(?: INITIALLY DEFERRED)?")
 _REFERENCES = re.compile(rf"\) REFERENCES (?:{_NAME}\.)?{_NAME}\((?P<columns>[^)]*)\)(?P<tail>.*)$", re.DOTALL)
+_STRANGE = "its definition is not understood"
 
 
 class Untranslatable(Exception):  # noqa: N818 - a reason, not a failure
@@ -50,7 +51,7 @@ def parse(definition: str) -> tuple[bool, str]:
     """Return whether an index is unique, and what follows USING in its `pg_get_indexdef`."""
     found = _DEFINITION.match(definition)
     if not found:
-        raise Untranslatable("its definition is not understood")
+        raise Untranslatable(_STRANGE)
     return bool(found["unique"]), found["rest"]
 
 
@@ -123,13 +124,15 @@ def _swap_first(entry: str, rename: Callable[[str], str]) -> str:
 
 def _parts(text: str) -> tuple[str, list[str], str]:
     """Divide `btree (a, f(b, c) DESC) WHERE ..` into `btree `, its entries, and what follows the parenthesis."""
-    start = text.index("(")
-    depth, at, begin = 0, start, start + 1
+    start = text.find("(")
+    depth, at, begin = 0, max(start, 0), start + 1
     entries: list[str] = []
     while at < len(text):
         mark = text[at]
         if mark in "\"'":
-            at = text.index(mark, at + 1)  # a doubled quote closes and opens again
+            at = text.find(mark, at + 1)  # a doubled quote closes and opens again
+            if at < 0:
+                break
         elif mark == "(":
             depth += 1
         elif mark == ")":
@@ -141,7 +144,7 @@ def _parts(text: str) -> tuple[str, list[str], str]:
             entries.append(text[begin:at].strip())
             begin = at + 1
         at += 1
-    raise Untranslatable("its definition is not understood")
+    raise Untranslatable(_STRANGE)
 
 
 def target_foreign_key(route: Route, key: ForeignKey, referred: Route) -> str:
@@ -152,7 +155,7 @@ def target_foreign_key(route: Route, key: ForeignKey, referred: Route) -> str:
     """
     found = _REFERENCES.search(key.definition)
     if not found or "PERIOD" in words(key.definition) or " NOT ENFORCED" in key.definition:
-        raise Untranslatable("its definition is not understood")
+        raise Untranslatable(_STRANGE)
     if not is_mirror(route) or not is_mirror(referred):
         raise Untranslatable("the target does not hold the same rows as the source")
     tail = found["tail"].replace(" NOT VALID", "")

@@ -11,7 +11,7 @@ from psycopg import Connection, RawCursor, errors
 from cdcflow.engines.postgres.connect import connect, safe_url
 from cdcflow.engines.postgres.errors import translate
 from cdcflow.engines.postgres.names import ident, qualified
-from cdcflow.errors import AccessDenied, OperatorError, TableRefused
+from cdcflow.errors import AccessDenied, ConfigError, OperatorError, TableRefused
 from cdcflow.model.change import ChangeBatch, Receipt, SchemaChange
 from cdcflow.model.check import Finding
 from cdcflow.model.ports import Capabilities
@@ -55,7 +55,7 @@ class PostgresTarget:
         self.address = safe_url(url)
         self._epoch: int | None = None
         self._applier: Applier | None = None
-        self._streaming = False
+        self._open = False  # a transaction of the apply session waits for its next piece
 
     def check(self, routes: Sequence[Route]) -> list[Finding]:
         with self._connected() as connection:
@@ -165,7 +165,12 @@ class PostgresTarget:
 
     def finish(self, routes: Sequence[Route]) -> None:
         with self._connected() as connection:
-            finish.finish(connection, routes, beside_applier=self._streaming, problem=self._problem)
+            for route in routes:
+                try:
+                    self._add_labels(connection, route)
+                except ConfigError as error:
+                    log.error("an enum differs at the target", table=str(route.target), **error.fields())
+            finish.finish(connection, routes, beside_applier=self._open, problem=self._problem)
 
     def loader(self) -> PostgresLoader:
         return PostgresLoader(self._url, self._pipeline, self._begun())
@@ -173,26 +178,24 @@ class PostgresTarget:
     def begin(self, pipeline: str, epoch: int) -> None:
         if self._applier is not None:
             self._applier.close()
-        self._pipeline, self._epoch = pipeline, epoch
+        self._pipeline, self._epoch, self._open = pipeline, epoch, False
         self._applier = Applier(self._url, pipeline, epoch)
 
     def apply(self, batch: ChangeBatch) -> Receipt:
-        self._streaming = True
         for step in batch.steps:
             if isinstance(step, SchemaChange) and step.new.schema_changes is SchemaChanges.APPLY:
-                self._add_labels(step.new)
+                with self._connected() as connection:
+                    self._add_labels(connection, step.new)
+        self._open = not batch.complete
         return self._session().apply(batch)
 
-    def _add_labels(self, route: Route) -> None:
+    def _add_labels(self, connection: Connection, route: Route) -> None:
         """Commit new enum labels ahead of the rows, which may not use them in the transaction that adds them."""
-        if not any(each.kind == "enum" for each in route.source.types):
-            return
-        with self._connected() as connection:
+        if any(each.kind == "enum" for each in route.source.types):
             for statement in types.new_labels(route.source.types, catalog.shape(connection, route)):
                 connection.execute(statement)
 
     def heartbeat(self, position: Position) -> Receipt:
-        self._streaming = True
         return self._session().heartbeat(position)
 
     def flush(self, *, force: bool) -> Position | None:
