@@ -33,6 +33,8 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": False,
     "cdivision": True,
+    # `if cython.compiled: ... else: ...` leaves the plain half unreachable, on purpose.
+    "warn.unreachable": False,
 }
 
 
@@ -52,7 +54,7 @@ def extensions() -> dict[str, Any]:
             name,
             [name.replace(".", "/") + ".py"],
             optional=CHOICE == "auto",
-            extra_compile_args=["-O3"] if os.name == "posix" else [],
+            extra_compile_args=["-O3", "-g0"] if os.name == "posix" else [],
         )
         extension.cython_directives = dict(DIRECTIVES)
         modules.append(extension)
