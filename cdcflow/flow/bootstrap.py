@@ -15,6 +15,7 @@ from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Snapshot
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.route import Route
+from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -96,8 +97,10 @@ def make_log(parts: Parts, roster: Roster) -> Log:
     stamps = source.stamps([route.source.id for route in routes])
     snapshot = source.prepare(routes)
     try:
+        moment("slot made")
         checkpoint = Checkpoint(pipeline, str(snapshot.position), dict(source.identity()), roster.epoch)
         parts.store.save(checkpoint)
+        moment("position saved")
     except BaseException:
         snapshot.close()
         raise

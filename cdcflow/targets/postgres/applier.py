@@ -19,6 +19,7 @@ from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step,
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.position import Position
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, OnTruncate, Route
+from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import alter, bulk, catalog, rowwise
 from cdcflow.targets.postgres.plan import Plan, plan
@@ -137,6 +138,7 @@ class Applier:
             if self._pieces:
                 session.run("RELEASE SAVEPOINT piece")
             self._pieces = True
+            moment("piece written")
             return Receipt(None, durable=False)
         self._commit([self._advance(batch.end)], batch.end)
         self._pieces = False
@@ -162,7 +164,9 @@ class Applier:
     def _commit(self, before: list[Statement], position: Position) -> None:
         """Run the last statements and COMMIT in one round trip, and learn where the commit is in the log."""
         session = self._connected()
+        moment("batch sent")
         results = session.pipeline([*before, ("COMMIT", ()), (_WRITTEN, ())])
+        moment("batch committed")
         self._stages.committed()
         written = results[-1]
         self._last = position

@@ -17,6 +17,7 @@ from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.errors import CdcflowError, CopyRestart, RowRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
+from cdcflow.ops.faults import moment
 from cdcflow.targets.sql.bookkeeping import FIND_CHUNK, RECORD_CHUNK, chunk_parameters
 
 # Once per connection. A chunk is recorded as done for good, so its commit waits for the disk. Messages below
@@ -75,7 +76,9 @@ class PostgresLoader:
                 rows, size = self._copy(qualified(route.target), _column_list(route), blocks, recent)
             record = done(rows, size)
             _checked(pgconn.exec_params(RECORD_CHUNK.encode(), chunk_parameters(self._pipeline, self._epoch, record)))
+            moment("chunk sent")
             self._command("COMMIT")
+            moment("chunk committed")
         except psycopg.Error as error:
             if error.sqlstate == _UNIQUE_VIOLATION and (found := self._recorded(chunk)) is not None:
                 return found

@@ -163,13 +163,14 @@ class PostgresTarget:
                 f" {ident(error.diag.constraint_name or 'unknown')} until the copy is done",
             ) from None
 
-    def finish(self, routes: Sequence[Route]) -> None:
+    def adapt(self, routes: Sequence[Route]) -> bool:
         with self._connected() as connection:
-            for route in routes:
-                try:
-                    self._add_labels(connection, route)
-                except ConfigError as error:
-                    log.error("an enum differs at the target", table=str(route.target), **error.fields())
+            added = [self._add_labels(connection, route) for route in routes]
+        return any(added)
+
+    def finish(self, routes: Sequence[Route]) -> None:
+        self.adapt(routes)
+        with self._connected() as connection:
             finish.finish(connection, routes, beside_applier=self._open, problem=self._problem)
 
     def loader(self) -> PostgresLoader:
@@ -183,17 +184,26 @@ class PostgresTarget:
 
     def apply(self, batch: ChangeBatch) -> Receipt:
         for step in batch.steps:
-            if isinstance(step, SchemaChange) and step.new.schema_changes is SchemaChanges.APPLY:
+            if isinstance(step, SchemaChange):
                 with self._connected() as connection:
                     self._add_labels(connection, step.new)
         self._open = not batch.complete
         return self._session().apply(batch)
 
-    def _add_labels(self, connection: Connection, route: Route) -> None:
+    def _add_labels(self, connection: Connection, route: Route) -> bool:
         """Commit new enum labels ahead of the rows, which may not use them in the transaction that adds them."""
-        if any(each.kind == "enum" for each in route.source.types):
-            for statement in types.new_labels(route.source.types, catalog.shape(connection, route)):
-                connection.execute(statement)
+        enums = any(each.kind == "enum" for each in route.source.types)
+        if not enums or route.schema_changes is not SchemaChanges.APPLY:
+            return False
+        try:
+            statements = types.new_labels(route.source.types, catalog.shape(connection, route))
+        except ConfigError as error:
+            log.error("an enum differs at the target", table=str(route.target), **error.fields())
+            return False
+        for statement in statements:
+            connection.execute(statement)
+            log.info("added a label to an enum", table=str(route.target), statement=statement)
+        return bool(statements)
 
     def heartbeat(self, position: Position) -> Receipt:
         return self._session().heartbeat(position)
