@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from enum import Enum
 
-from cdcflow.errors import CdcflowError, Fenced, SchemaStop, Unavailable
+from cdcflow.errors import CdcflowError, Fenced, RowRejected, SchemaStop, TargetUnavailable, Unavailable
 from cdcflow.flow import lease, lifecycle
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.inbox import Inbox, stops
@@ -128,7 +128,16 @@ class Following:
         if batch.complete:
             batch.end = later(self._ledger.applied, end)
         self._reshaped += [step for step in batch.steps if isinstance(step, SchemaChange)]
-        receipt = self._parts.target.apply(batch)
+        try:
+            receipt = self._parts.target.apply(batch)
+        except RowRejected as rejected:
+            if not self._adapted():
+                raise
+            raise TargetUnavailable(
+                "a type had fewer values at the target than at the source, and has them now",
+                at=self._parts.target.address,
+                why=rejected.what,
+            ) from rejected
         self._open = not batch.complete
         if batch.complete:
             self._passed = later(self._passed, end)
@@ -142,6 +151,11 @@ class Following:
         self._last_commit = batch.commit_time or self._last_commit
         self._outage.progress()
         self._account(batch, time.perf_counter() - began)
+
+    def _adapted(self) -> bool:
+        """Whether the target's types lacked values that the source's have: the log does not tell of new ones."""
+        routes = self._parts.rules.replan(self._parts.source.tables()).routes
+        return self._parts.target.adapt([route for route in routes if route.source.id in self._roster.following])
 
     def _account(self, batch: ChangeBatch, seconds: float) -> None:
         rows: Counter[tuple[str, str]] = Counter()

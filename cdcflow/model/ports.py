@@ -210,6 +210,13 @@ class Target(Protocol):
         """Make the indexes and then the foreign keys that the source has and the target lacks, and set
         sequences. Idempotent; called when the tables are live. Only on tables that `create` made."""
 
+    def adapt(self, routes: Sequence[Route]) -> bool:
+        """Give the target's types the values that the source's have by now, and that no schema change in the log
+        tells of (labels added to enums). Return whether anything was missing.
+
+        Called when a row was refused: with True the row is read and applied again.
+        """
+
     def loader(self) -> Loader: ...
 
     def begin(self, pipeline: str, epoch: int) -> None:
