@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from bench import pair as pairs
-from bench.pair import Pair
+from bench.pair import CpuMeter, Pair
 from bench.workload import fingerprint
 
 TEXT = "subscription"
@@ -33,7 +33,8 @@ class Run:
     from_command: float
     peak_rss_mb: float
     cpu_seconds: float
-    walsender_cpu_seconds: float
+    source_cpu_seconds: float
+    target_cpu_seconds: float
 
     @property
     def rate(self) -> float:
@@ -107,47 +108,51 @@ class Contest:
 
     def _one(self, source: psycopg.Connection[Any], contender: str, number: int, rows: int, end: str) -> Run:
         name, slot = self.target_name(contender, number), self.slot(contender, number)
+        meters = CpuMeter(self.pair.source), CpuMeter(self.pair.target)
         if contender == CDCFLOW:
             tool = pairs.cdcflow(self.pair.scratch / f"{name}.yaml", "run", "--until-caught-up")
             began = tool.began
-            active, done, walsender = _watch(source, slot, end, tool)
+            active, done = _watch(source, slot, end, tool, meters)
             tool.finish()
-            return Run(
-                contender, number, rows, done - active, done - began, tool.peak_rss / 1e6, tool.cpu_seconds, walsender
-            )
-        with self.pair.connect(self.pair.target, name) as target:
-            began = time.perf_counter()
-            target.execute(
-                f"create subscription drained connection '{self.pair.source.url(self.database)}' publication built_in "
-                f"with (copy_data = false, create_slot = false, slot_name = {slot}{OPTIONS[contender]})"
-            )
-            active, done, walsender = _watch(source, slot, end, None)
-            row = target.execute("select pid from pg_stat_subscription where subname = 'drained'").fetchone()
-            worker = row[0] if row else None
-            return Run(
-                *(contender, number, rows, done - active, done - began),
-                *(pairs.anonymous_rss(worker) / 1e6, pairs.backend_cpu(worker), walsender),
-            )
+            memory, cpu = tool.peak_rss / 1e6, tool.cpu_seconds
+        else:
+            with self.pair.connect(self.pair.target, name) as target:
+                began = time.perf_counter()
+                target.execute(
+                    f"create subscription drained connection '{self.pair.source.url(self.database)}' "
+                    f"publication built_in with (copy_data = false, create_slot = false, "
+                    f"slot_name = {slot}{OPTIONS[contender]})"
+                )
+                active, done = _watch(source, slot, end, None, meters)
+                row = target.execute("select pid from pg_stat_subscription where subname = 'drained'").fetchone()
+            memory, cpu = pairs.anonymous_rss(row[0] if row else None) / 1e6, 0.0
+        return Run(
+            *(contender, number, rows, done - active, done - began, memory, cpu),
+            *(meter.seconds for meter in meters),
+        )
 
 
-def _watch(source: psycopg.Connection[Any], slot: str, end: str, tool: pairs.Tool | None) -> tuple[float, float, float]:
-    """Wait until `slot` has confirmed `end`. Returns when it became active, when it was done, walsender CPU seconds."""
-    active, walsender, before, cpu = 0.0, None, 0.0, 0.0
+def _watch(
+    source: psycopg.Connection[Any], slot: str, end: str, tool: pairs.Tool | None, meters: tuple[CpuMeter, CpuMeter]
+) -> tuple[float, float]:
+    """Wait until `slot` has confirmed `end`. Returns when it became active and when it was done."""
+    active, metered = 0.0, time.perf_counter()
     while True:
         row = source.execute(
-            "select active_pid, confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
+            "select active, confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
             (end, slot),
         ).fetchone()
         now = time.perf_counter()
         if row is None:
             raise RuntimeError(f"slot {slot} is gone")
         if row[0] and not active:
-            active, walsender = now, row[0]
-            before = 0.0
-        if walsender:
-            cpu = max(cpu, pairs.backend_cpu(walsender) - before)
+            active = now
+        if row[1] or now - metered > 0.5:
+            for meter in meters:
+                meter.sample()
+            metered = now
         if row[1]:
-            return active or now, now, cpu
+            return active or now, now
         if tool is not None and tool.poll():
             raise RuntimeError(f"cdcflow ended with {tool.poll()}:\n{tool.tail()}")
         time.sleep(0.02 if active else 0.002)
@@ -171,12 +176,23 @@ def report(runs: list[Run], contenders: tuple[str, ...]) -> dict[str, object]:
                 pairs.median([run.from_command for run in own]),
                 f"{max(run.peak_rss_mb for run in own):.0f}",
                 pairs.median([run.cpu_seconds for run in own]),
-                pairs.median([run.walsender_cpu_seconds for run in own]),
+                pairs.median([run.source_cpu_seconds for run in own]),
+                pairs.median([run.target_cpu_seconds for run in own]),
                 "1" if name == CDCFLOW else f"{pairs.median(pairs_of):.2f} ({min(pairs_of):.2f}-{max(pairs_of):.2f})",
             ]
         )
     print()
-    head = ["contender", "rows/s", "s", "s from command", "RSS MB", "CPU s", "walsender CPU s", "cdcflow is faster x"]
+    head = [
+        "contender",
+        "rows/s",
+        "s",
+        "s from command",
+        "RSS MB",
+        "CPU s",
+        "source CPU s",
+        "target CPU s",
+        "cdcflow x",
+    ]
     pairs.table(head, rows)
     return {
         "ratios": ratios,

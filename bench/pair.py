@@ -179,6 +179,31 @@ def backend_cpu(pid: int | None) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class CpuMeter:
+    """CPU seconds of one server's processes since the meter was made; those that end in between count too."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._postmaster = int((cluster.data / "postmaster.pid").read_text().split()[0])
+        self._before: dict[int, float] = {}
+        self._latest: dict[int, float] = {}
+        self.sample()
+        self._before = dict(self._latest)
+
+    def sample(self) -> None:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == self._postmaster:
+                pid = int(stat.parent.name)
+                self._latest[pid] = max(self._latest.get(pid, 0.0), backend_cpu(pid))
+
+    @property
+    def seconds(self) -> float:
+        return sum(cpu - self._before.get(pid, 0.0) for pid, cpu in self._latest.items())
+
+
 def anonymous_rss(pid: int | None) -> int:
     """Return a process's own memory in bytes: without the server's shared buffers."""
     try:
