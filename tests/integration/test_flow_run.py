@@ -371,3 +371,15 @@ def test_a_new_rule_takes_a_table_in_at_the_next_start(
     cdcflow("run", "--until-caught-up", exit_code=0)
     same(source_db, target_db, "orders")
     same(source_db, target_db, "more")
+
+
+def test_the_end_of_the_log_is_reached_where_a_new_segment_begins(
+    source_db: Database, target_db: Database, pipeline_dir: PipelineFolder, cdcflow: Call
+) -> None:
+    source_db.execute(ORDERS)
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    for _ in range(3):
+        source_db.execute("UPDATE orders SET note = note || '.' WHERE id < 10")
+        source_db.execute("SELECT pg_switch_wal()")
+        cdcflow("run", "--until-caught-up", exit_code=0, timeout=30)
+    same(source_db, target_db, "orders")

@@ -28,6 +28,15 @@ from cdcflow.sources.postgres.stream import PostgresStream
 LARGEST_PIECE_BYTES = 16 * 1024 * 1024
 
 
+# Where the next record will go, less the header of a page or segment that was not begun yet: the server never sends
+# that far before there is a record. Sizes: SizeOfXLogLongPHD and SizeOfXLogShortPHD of access/xlog_internal.h.
+_END = """
+SELECT (CASE at % pg_size_bytes(current_setting('wal_segment_size'))::numeric WHEN 40 THEN end_ - 40
+        ELSE CASE at % current_setting('wal_block_size')::numeric WHEN 24 THEN end_ - 24 ELSE end_ END END)::text
+FROM (SELECT e AS end_, e - '0/0'::pg_lsn AS at FROM pg_current_wal_insert_lsn() AS e) AS insertion
+"""
+
+
 class PostgresSource:
     """Implements `model.ports.Source`."""
 
@@ -179,7 +188,7 @@ class PostgresSource:
     def end(self) -> Lsn:
         """See the port."""
         with self._sessions.sql() as connection:
-            return _lsn(connection, "SELECT pg_current_wal_insert_lsn()::text")
+            return _lsn(connection, _END)
 
     def retained(self) -> int | None:
         """See the port."""
