@@ -54,6 +54,7 @@ def extensions() -> dict[str, Any]:
             name,
             [name.replace(".", "/") + ".py"],
             optional=CHOICE == "auto",
+            depends=["setup.py"],
             extra_compile_args=["-O3", "-g0"] if os.name == "posix" else [],
         )
         extension.cython_directives = dict(DIRECTIVES)
