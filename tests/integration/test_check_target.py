@@ -187,3 +187,22 @@ def test_a_table_that_another_pipeline_writes_is_a_warning(target_db: Database) 
     found = of(look(target_db.url, route(table(key_column()))), "target.shared")
     assert found.level is Level.WARNING
     assert "pipeline other" in found.found
+
+
+def test_rows_that_a_first_copy_would_collide_with_are_a_warning(target_db: Database) -> None:
+    target_db.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    found = of(look(target_db.url, route(table(key_column()))), "target.rows")
+    assert found.level is Level.WARNING
+    target_db.execute(found.do.partition(",")[0])
+    assert not [each for each in look(target_db.url, route(table(key_column()))) if each.level is Level.WARNING]
+
+
+def test_rows_that_this_pipeline_copied_are_fine(target_db: Database) -> None:
+    store = open_store(target_db.url)
+    store.migrate()
+    epoch = store.acquire("shop", {"host": "here", "pid": "1"})
+    name = TableName("public", "t")
+    store.put("shop", epoch, [TableRecord(1, name, name, TableState.LIVE)])
+    store.close()
+    target_db.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    assert {each.level for each in look(target_db.url, route(table(key_column())))} == {Level.OK}

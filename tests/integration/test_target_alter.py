@@ -155,6 +155,19 @@ def test_a_change_of_type_of_a_key_keeps_the_key(target: Connection) -> None:
     assert columns(target)["id"] == "bigint"
 
 
+def test_a_foreign_key_that_the_source_dropped_does_not_hold_a_column_back(target: Connection) -> None:
+    other = column("other", "integer", 2)
+    old = made(target, ID, other, rows="(1, 1)")
+    target.execute("CREATE TABLE child (t int CONSTRAINT to_t REFERENCES t)")
+    target.execute("ALTER TABLE t ADD CONSTRAINT to_self FOREIGN KEY (other) REFERENCES t")
+    now = route(table(column("id", "text", 1, nullable=False), other))
+    follow(target, old, now)
+    assert rows(target) == [("1", 1)]
+    target.execute("ALTER TABLE child ALTER t TYPE text, ADD CONSTRAINT to_t FOREIGN KEY (t) REFERENCES t")
+    follow(target, now, route(table(column("other", "integer", 2, nullable=False), key=("other",))))
+    assert rows(target) == [(1,)]
+
+
 def test_a_column_that_may_be_null_now_may_be_at_the_target(target: Connection) -> None:
     old = made(target, ID, replace(A, nullable=False))
     follow(target, old, route(table(ID, A)))

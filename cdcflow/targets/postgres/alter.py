@@ -56,7 +56,7 @@ def statements(old: Route, new: Route, have: Shape) -> list[str]:
             do=f"cdcflow resync {new.source.name}",
         )
     made = [each for each in types.statements(new.source.types, have) if " ADD VALUE " not in each]
-    made += _table(old, new, table, have.version)
+    made += _table(old, new, table, have)
     if made and new.schema_changes is SchemaChanges.STOP:
         raise SchemaStop(
             f"the shape of table {new.source.name} changed",
@@ -113,10 +113,12 @@ def columns_to_copy(old: Route, new: Route) -> tuple[str, ...]:
     return tuple(column.name for column in entered if (column.number or column.name) in known)
 
 
-def _table(old: Route, new: Route, table: TargetTable, version: int) -> list[str]:
+def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]:
     alter = f"ALTER TABLE {qualified(new.target)} "
     pairs, gone, added = _match(old, new)
-    made = _drop_key(new, table, alter) if _key_changes(old, new) else []
+    retyped = [was for before, was, after, _ in pairs if before.type.text != after.type.text]
+    made = _drop_foreign_keys(table, have, gone, retyped)
+    made += _drop_key(new, table, alter) if _key_changes(old, new) else []
     renames = [(was, name) for _, was, _, name in pairs if was != name and table.column(was) is not None]
     dropped = [*_dropped_generated(old, new), *gone]
     made += [f"{alter}DROP COLUMN {ident(name)}" for name in dropped if table.column(name) is not None]
@@ -134,7 +136,7 @@ def _table(old: Route, new: Route, table: TargetTable, version: int) -> list[str
             made += _retype(alter, there, after, name, key=after.name in new.key)
         if after.nullable and not before.nullable and there.not_null and after.name not in new.source.primary_key:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
-    made += _added_generated(old, new, table, alter, version)
+    made += _added_generated(old, new, table, alter, have.version)
     made += _soft_delete(new, table, alter)
     if _key_changes(old, new):
         made += _add_key(new, table, alter)
@@ -267,6 +269,18 @@ def _key_changes(old: Route, new: Route) -> bool:
     names = {column.number: column.name for column in old.source.columns if column.number}
     now = {column.name: names.get(column.number, column.name) for column in new.source.columns}
     return [now.get(name, name) for name in new.key] != list(old.key)
+
+
+def _drop_foreign_keys(table: TargetTable, have: Shape, gone: list[str], retyped: list[str]) -> list[str]:
+    """Drop foreign keys that would hold a column back: the source, which changed it, has dropped or rebuilt them.
+
+    Those that it still has come back with the next `finish`.
+    """
+    if not table.made_by:
+        return []
+    held = [key for key in have.references if set(key.columns) & {*gone, *retyped}]
+    held += [key for key in have.foreign_keys if set(key.columns) & set(retyped) and key not in held]
+    return [f"ALTER TABLE {qualified(key.table)} DROP CONSTRAINT {ident(key.name)}" for key in held]
 
 
 def _drop_key(route: Route, table: TargetTable, alter: str) -> list[str]:

@@ -76,14 +76,28 @@ class TargetType:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetForeignKey:
+    """A foreign key that a table has, or that refers to it. `columns` are those on the side of that table."""
+
+    table: TableName  # the one that has it
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """What the target has of everything that one route needs. `extensions` gives each one's schema."""
+    """What the target has of everything that one route needs. `extensions` gives each one's schema.
+
+    `foreign_keys` are the table's own, `references` those of any table that refer to it.
+    """
 
     version: int  # server_version_num
     table: TargetTable | None
     types: dict[TableName, TargetType] = field(default_factory=dict)
     schemas: frozenset[str] = frozenset()
     extensions: dict[str, str] = field(default_factory=dict)
+    foreign_keys: tuple[TargetForeignKey, ...] = ()
+    references: tuple[TargetForeignKey, ...] = ()
 
 
 def mark(pipeline: str, comment: str) -> str:
@@ -100,12 +114,15 @@ def shape(connection: Connection, route: Route) -> Shape:
     types = [each for each in route.source.types if each.kind != "extension"]
     extensions = [each.name.table for each in route.source.types if each.kind == "extension"]
     schemas = {route.target.schema, *(each.name.schema for each in route.source.types)}
+    there = table(connection, route.target)
     return Shape(
         connection.info.server_version,
-        table(connection, route.target),
+        there,
         _types(connection, [each.name for each in types]) if types else {},
         _schemas(connection, schemas),
         _extensions(connection, extensions) if extensions else {},
+        _foreign_keys(connection, _OWN, there.oid) if there else (),
+        _foreign_keys(connection, _REFERENCES, there.oid) if there else (),
     )
 
 
@@ -177,3 +194,18 @@ WHERE e.extname = ANY(%s::text[])
 def _extensions(connection: Connection, names: list[str]) -> dict[str, str]:
     rows = connection.execute(_EXTENSIONS, (names,))
     return {str(name): str(schema) for name, schema in rows}
+
+
+_KEYS_OF = """
+SELECT n.nspname::text, c.relname::text, k.conname::text,
+       (SELECT array_agg(a.attname::text) FROM pg_attribute a WHERE a.attrelid = k.{side} AND a.attnum = ANY (k.{keys}))
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.{side} = %s ORDER BY 1, 2, 3
+"""
+_OWN = _KEYS_OF.format(side="conrelid", keys="conkey")
+_REFERENCES = _KEYS_OF.format(side="confrelid", keys="confkey")
+
+
+def _foreign_keys(connection: Connection, query: str, oid: int) -> tuple[TargetForeignKey, ...]:
+    rows = connection.execute(query, (oid,))
+    return tuple(TargetForeignKey(TableName(schema, name), key, tuple(columns)) for schema, name, key, columns in rows)

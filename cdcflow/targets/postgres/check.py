@@ -49,6 +49,8 @@ class _Check:
         )
         self._role = ident(user)
         self._off = self._may_switch_triggers_off()
+        self._recorded = self._records()
+        self._ours = {name for owner, name in self._recorded if owner == pipeline}
 
     def all(self) -> Iterator[Finding]:
         yield self._server_version()
@@ -196,6 +198,7 @@ class _Check:
             *self._privileges(route, table),
             *self._firing(route, table),
             *_types_that_differ(route, table),
+            *self._rows_of_before(route, table),
         ]
         if not any(each.level in (Level.BLOCKER, Level.WARNING) for each in found):
             yield _ok("target.table", str(route.target), f"is there and fits {route.source.name}")
@@ -248,20 +251,36 @@ class _Check:
                 found = f"{word} {ident(name)} is checked for every row; one that fails it stops the pipeline"
                 yield Finding(level, "target.constraint", str(table.name), found, f"{drop}, if the source may break it")
 
+    def _rows_of_before(self, route: Route, table: TargetTable) -> Iterator[Finding]:
+        """Rows that the first copy would collide with, or double where there is no key."""
+        if table.kind not in ("r", "p") or table.name in self._ours:
+            return
+        try:
+            if not self._one(f"SELECT EXISTS (SELECT FROM {qualified(table.name)})"):
+                return
+        except psycopg.errors.InsufficientPrivilege:
+            return  # told already
+        found = "holds rows already, and this pipeline has not copied it yet: "
+        found += "equal keys stop its copy" if route.key else "without a key its rows will be there twice"
+        do = f"TRUNCATE {qualified(table.name)}, unless other rows belong there"
+        yield Finding(Level.WARNING, "target.rows", str(table.name), found, do)
+
+    def _records(self) -> list[tuple[str, TableName]]:
+        """Read which pipeline writes which table, as far as it is known and may be read."""
+        if not self._one("SELECT to_regclass('cdcflow.tables') IS NOT NULL"):
+            return []
+        if not self._one("SELECT has_table_privilege('cdcflow.tables', 'SELECT')"):
+            return []
+        rows = self._connection.execute(
+            "SELECT pipeline, target_schema, target_table FROM cdcflow.tables ORDER BY 1, 2, 3"
+        ).fetchall()
+        return [(pipeline, TableName(schema, table)) for pipeline, schema, table in rows]
+
     def _shared(self) -> Iterator[Finding]:
         """Find tables that another pipeline writes too."""
-        if not self._one("SELECT to_regclass('cdcflow.tables') IS NOT NULL"):
-            return
-        if not self._one("SELECT has_table_privilege('cdcflow.tables', 'SELECT')"):
-            return
-        rows = self._connection.execute(
-            "SELECT pipeline, target_schema, target_table FROM cdcflow.tables WHERE pipeline <> %s ORDER BY 1, 2, 3",
-            (self._pipeline,),
-        ).fetchall()
-        ours = {route.target for route in self._routes}
-        for pipeline, schema, table in rows:
-            name = TableName(schema, table)
-            if name in ours:
+        targets = {route.target for route in self._routes}
+        for pipeline, name in self._recorded:
+            if pipeline != self._pipeline and name in targets:
                 yield Finding(
                     Level.WARNING,
                     "target.shared",
@@ -272,7 +291,7 @@ class _Check:
                 )
 
     def _one(self, query: str, *parameters: object) -> bool:
-        row = self._connection.execute(query, parameters).fetchone()
+        row = self._connection.execute(query, parameters or None).fetchone()  # names may hold `%`
         return bool(row and row[0])
 
 
