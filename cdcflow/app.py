@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from cdcflow import config as configs
 from cdcflow import registry
@@ -20,10 +20,6 @@ from cdcflow.flow.pipeline import Again, Does, Run
 from cdcflow.flow.progress import Fanout, Observer, Report
 from cdcflow.model.check import Finding
 from cdcflow.model.ports import Source, Store, Target
-
-# Each worker of the initial copy costs a connection and a busy core on both sides. More than four gained little
-# over one network link.
-MOST_WORKERS: Final = 4
 
 
 class Pipeline:
@@ -181,16 +177,16 @@ class Pipeline:
         again: Again | None = None,
     ) -> Report:
         config = self.config
+        source = registry.open_source(config)
         settings = Settings.within(
             config.memory,
             pipeline=config.pipeline,
             max_rows=config.batch.max_rows,
             max_bytes=config.batch.max_bytes,
             max_delay=config.batch.max_delay,
-            workers=max(2, min(MOST_WORKERS, os.cpu_count() or 2)),
+            workers=source.workers,
             owner=_owner(),
         )
-        source = registry.open_source(config)
         target: Target | None = None
         store: Store | None = None
         try:

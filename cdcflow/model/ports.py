@@ -91,6 +91,7 @@ class Source(Protocol):
 
     engine: str
     address: str  # the URL without secrets, for messages
+    workers: int  # how many chunks of a copy are read at once
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
         """Look at settings, privileges, identities and tables, changing nothing. Never raises for a finding;

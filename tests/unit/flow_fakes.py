@@ -176,6 +176,7 @@ class FakeSource:
 
     engine = "fake"
     address = "fake://source"
+    workers = 2
 
     def __init__(self, world: World, faults: Faults) -> None:
         self.world, self.faults = world, faults

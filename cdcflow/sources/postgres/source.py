@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from cdcflow.codecs.pgmessages import Relation
-from cdcflow.errors import OperatorError, PositionLost
+from cdcflow.errors import OperatorError
 from cdcflow.model.check import Finding
 from cdcflow.model.context import Context
 from cdcflow.model.ports import Follow, Router
 from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Logical, NativeType, Table
-from cdcflow.sources.postgres import catalog, check, publication, slot, stamps
+from cdcflow.ops.logs import get_logger
+from cdcflow.sources.postgres import catalog, check, identity, publication, slot, stamps
 from cdcflow.sources.postgres.config import Config
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.sources.postgres.reshape import reshape
@@ -23,6 +24,8 @@ from cdcflow.sources.postgres.sessions import Sessions
 from cdcflow.sources.postgres.shape import Types
 from cdcflow.sources.postgres.snapshot import PostgresSnapshot
 from cdcflow.sources.postgres.stream import PostgresStream
+
+log = get_logger(__name__)
 
 # A transaction larger than this goes on in pieces; a sixteenth of the memory budget at the most.
 LARGEST_PIECE_BYTES = 16 * 1024 * 1024
@@ -47,6 +50,8 @@ class PostgresSource:
         self._context = context
         self._sessions = Sessions(config.url)
         self.address = self._sessions.address
+        self.workers = config.snapshot.workers
+        self._known: dict[str, str] = {}  # who the source was when the stream last could go on from a position
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
         """See the port."""
@@ -66,18 +71,7 @@ class PostgresSource:
 
     def identity(self) -> dict[str, str]:
         """See the port."""
-        walsender = self._sessions.walsender()
-        try:
-            (row,) = walsender.command("IDENTIFY_SYSTEM")
-        finally:
-            walsender.close()
-        return {
-            "engine": self.engine,
-            "system": row["systemid"] or "",
-            "database": row["dbname"] or "",
-            "timeline": row["timeline"] or "",
-            "slot": self._config.slot_name,
-        }
+        return identity.current(self._sessions, self._config)
 
     def refusal(self, table: Table, route: Route) -> Finding | None:
         """See the port."""
@@ -94,7 +88,13 @@ class PostgresSource:
             slot.drop(connection, self._config.slot_name, self.address)
             publication.drop(connection, self._config)
             publication.include(connection, self._config, routes)
-        return self._export(self._config.slot_name, temporary=False)
+        snapshot = self._export(self._config.slot_name, temporary=False)
+        try:
+            self._known = self.identity()
+        except BaseException:
+            snapshot.close()
+            raise
+        return snapshot
 
     def include(self, routes: Sequence[Route]) -> None:
         """See the port."""
@@ -111,7 +111,7 @@ class PostgresSource:
         walsender = self._sessions.walsender()
         try:
             exported = slot.create(
-                walsender, name, version, temporary=temporary, failover=self._config.failover is not False
+                walsender, name, version, temporary=temporary, failover=self._config.failover, waiting=self._waiting
             )
             return PostgresSnapshot(
                 self._sessions, walsender, exported.snapshot, exported.position, self._config.snapshot.chunk
@@ -120,26 +120,28 @@ class PostgresSource:
             walsender.close()
             raise
 
+    def _waiting(self, seconds: float) -> None:
+        with self._sessions.sql() as connection:
+            pid = slot.oldest(connection)
+        log.info("waiting for transactions that are open at the source", seconds=round(seconds), oldest_pid=pid)
+
     def _version(self) -> int:
         with self._sessions.sql() as connection:
             return connection.info.server_version
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """See the port."""
-        identity = self.identity()
-        with self._sessions.sql() as connection:
-            slot.compare(connection, self._config, identity, checkpoint, self.address)
-            if self._config.publications[0] not in publication.existing(connection, self._config):
-                raise PositionLost(
-                    f'publication "{self._config.publications[0]}" does not exist',
-                    at=f"source {self.address}",
-                    why="changes that were made without it are not in what the slot sends",
-                    do="cdcflow resync --all",
-                )
+        self._compare(checkpoint.source, self.parse(checkpoint.position))
+
+    def _compare(self, before: Mapping[str, str], position: Lsn) -> None:
+        now = identity.current(self._sessions, self._config)
+        identity.compare(self._sessions, self._config, before, now, position)
+        self._known = now
 
     def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> PostgresStream:
-        """See the port."""
+        """See the port. The source may have failed over since the last stream, so it is compared each time."""
         assert isinstance(start, Lsn)
+        self._compare(self._known, start)
         return self._stream(start, self._config.slot_name, follow, router)
 
     def watch(self, follow: Mapping[int, Follow], router: Router) -> PostgresStream:
