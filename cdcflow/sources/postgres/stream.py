@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -61,6 +62,8 @@ class PostgresStream:
         self._failure: CdcflowError | None = None
         self._walsender = Walsender(url, slot, publications, start)
         self._end = self._walsender.start.value
+        if start is None:  # nobody else can know where it began
+            self._ready.append(Heartbeat(self._walsender.start, time.time()))
 
     def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
         """See `model.ports.Stream.read`."""
