@@ -28,7 +28,7 @@ SHIPPED = (
 )
 BUILD_LIMIT_SECONDS = 300
 
-pytestmark = [pytest.mark.timeout(BUILD_LIMIT_SECONDS * 2), pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.timeout(BUILD_LIMIT_SECONDS * 2)
 
 
 def compiler_is_there() -> bool:
