@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
@@ -19,10 +20,13 @@ _IDENTITIES: Final = {
 }
 
 # Ordinary and partitioned tables that a person made: temporary and unlogged ones are not in the log, and what an
-# extension made is made by CREATE EXTENSION on the other side.
+# extension made is made by CREATE EXTENSION on the other side. The size is what the last VACUUM or ANALYZE saw; only
+# where there was none are the files measured, which waits for whoever has locked the table.
 _TABLES: Final = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.reltuples::int8,
-       CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END,
+       CASE WHEN c.relkind <> 'r' THEN 0
+            WHEN c.relpages > 0 THEN c.relpages * current_setting('block_size')::int8
+            ELSE coalesce(pg_relation_size(c.oid), 0) END,
        coalesce(obj_description(c.oid, 'pg_class'), ''), pn.nspname, p.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -61,6 +65,7 @@ WHERE x.indrelid = ANY (%s::oid[]) AND x.indisvalid
 ORDER BY x.indrelid, i.relname
 """
 
+# A key that refers to a partitioned table has a shadow for each partition of it, whose parent is on the same table.
 _FOREIGN_KEYS: Final = """
 SELECT k.conrelid::int8, k.conname, n.nspname, c.relname, pg_get_constraintdef(k.oid),
        (SELECT array_agg(a.attname::text ORDER BY p.at) FROM unnest(k.conkey) WITH ORDINALITY AS p(num, at)
@@ -68,8 +73,27 @@ SELECT k.conrelid::int8, k.conname, n.nspname, c.relname, pg_get_constraintdef(k
        (SELECT array_agg(a.attname::text ORDER BY p.at) FROM unnest(k.confkey) WITH ORDINALITY AS p(num, at)
         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = p.num)
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE k.conrelid = ANY (%s::oid[]) AND k.contype = 'f' AND k.conparentid = 0
+WHERE k.conrelid = ANY (%s::oid[]) AND k.contype = 'f'
+  AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY k.conrelid, k.conname
+"""
+
+
+# The log has of an old row what the partition that holds it says, whatever the root says.
+_LEAVES: Final = """
+WITH RECURSIVE tree (root, oid) AS (
+    SELECT c.oid, c.oid FROM pg_class c WHERE c.oid = ANY (%s::oid[])
+  UNION ALL
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+    JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
+)
+SELECT t.root::int8, c.relreplident::text, c.reltuples::int8, c.relpages * current_setting('block_size')::int8,
+       (SELECT coalesce(array_agg(a.attname::text), '{}') FROM pg_index x
+        JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])
+        WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
+          AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident END)
+FROM tree t JOIN pg_class c ON c.oid = t.oid
+WHERE c.relkind = 'r' AND c.relpersistence = 'p'
 """
 
 
@@ -82,7 +106,13 @@ def tables(connection: psycopg.Connection, oids: Sequence[int] | None = None) ->
     indexes = _grouped(connection, _INDEXES, ids)
     foreign_keys = _grouped(connection, _FOREIGN_KEYS, ids)
     made = [_table(row, columns[row[0]], indexes[row[0]], foreign_keys[row[0]], types) for row in found]
-    return _with_leaves(made)
+    leaves = _grouped(connection, _LEAVES, [table.id for table in made if table.partitioned])
+    # The levels between a root and its leaves hold no rows.
+    return [
+        _with_leaves(table, leaves[table.id]) if table.partitioned else table
+        for table in made
+        if not table.partitioned or table.partition_of is None
+    ]
 
 
 def _grouped(connection: psycopg.Connection, query: str, ids: list[int]) -> dict[int, list[tuple[Any, ...]]]:
@@ -152,22 +182,27 @@ def _foreign_key(row: tuple[Any, ...]) -> ForeignKey:
     return ForeignKey(name, tuple(columns), TableName(schema, table), tuple(refers), definition)
 
 
-def _with_leaves(found: list[Table]) -> list[Table]:
-    """Give each partitioned table the size of its leaves; leave partitions that are partitioned themselves out."""
-    from dataclasses import replace
+def _with_leaves(root: Table, leaves: list[tuple[Any, ...]]) -> Table:
+    """Give a partitioned table the size of its leaves, and of their replica identities the least.
 
-    sizes: dict[TableName, list[int]] = defaultdict(lambda: [0, 0])
-    for table in found:
-        if table.partition_of is not None:
-            sizes[table.partition_of][0] += max(0, table.estimated_rows)
-            sizes[table.partition_of][1] += table.bytes
-    listed: list[Table] = []
-    for table in found:
-        if table.partitioned and table.partition_of is not None:
-            continue
-        if table.partitioned and table.name in sizes:
-            rows, size = sizes[table.name]
-            listed.append(replace(table, estimated_rows=rows, bytes=size))
-        else:
-            listed.append(table)
-    return listed
+    `nothing` where a leaf would refuse updates, or logs other columns of an old row than the key.
+    """
+    kinds = {_IDENTITIES[identity] for _, identity, *_ in leaves}
+    apart = any(
+        identity == "n" or (identity != "f" and set(columns) != set(root.key)) for _, identity, _, _, columns in leaves
+    )
+    if apart:
+        identity = ReplicaIdentity.NOTHING
+    elif kinds == {ReplicaIdentity.FULL}:
+        identity = ReplicaIdentity.FULL
+    elif root.identity is ReplicaIdentity.FULL:
+        identity = ReplicaIdentity.DEFAULT  # a new partition does not inherit it
+    else:
+        identity = root.identity
+    counts = [tuples for _, _, tuples, _, _ in leaves]
+    return replace(
+        root,
+        identity=identity,
+        estimated_rows=sum(counts) if counts and min(counts) >= 0 else -1,
+        bytes=sum(size for _, _, _, size, _ in leaves),
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 
 import psycopg
 
-from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.engines.postgres.names import ident, literal, qualified
+from cdcflow.errors import TableRefused
 from cdcflow.model.check import Finding, Level
 from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import ReplicaIdentity, Table, TableName
@@ -15,6 +16,8 @@ from cdcflow.sources.postgres.config import Config
 
 # Temporary slots of somebody who only looks at the log are named this and the pipeline's name.
 LOOKING = "cdcflow_look_"
+
+_FULL = ReplicaIdentity.FULL
 
 # What each publication carries. TRUNCATE needs no replica identity.
 _ALL, _APPEND = "insert, update, delete, truncate", "insert, truncate"
@@ -36,22 +39,44 @@ def existing(connection: psycopg.Connection, config: Config) -> list[str]:
     return [name for (name,) in rows]
 
 
+def numbers(connection: psycopg.Connection, config: Config) -> list[int]:
+    """Return the object numbers of the pipeline's publications, in the order of their names."""
+    rows = connection.execute(
+        "SELECT oid::int8 FROM pg_publication WHERE pubname = ANY (%s) ORDER BY pubname", [list(config.publications)]
+    )
+    return [number for (number,) in rows]
+
+
 def include(connection: psycopg.Connection, config: Config, routes: Sequence[Route]) -> None:
-    """Make the publications, where missing, and let them carry exactly these tables."""
+    """Make the publications, where missing, and let them carry exactly these tables.
+
+    Both are always made: one that comes later than the slot cannot be named for what was logged before it.
+
+    Raises:
+        TableRefused: a table to be added must stay out (see `refusal`). Nothing was changed.
+    """
     there = existing(connection, config)
     appended = [route.source for route in routes if route.mode is Mode.APPEND]
     mirrored = [route.source for route in routes if route.mode is not Mode.APPEND]
     with connection.transaction():
         for name, tables, carries in zip(config.publications, (mirrored, appended), (_ALL, _APPEND), strict=True):
             if name not in there:
-                if tables or name == config.publications[0]:
-                    _create(connection, name, tables, carries)
+                _admissible(routes, {table.id for table in tables})
+                _create(connection, name, tables, carries)
                 continue
             members = {oid: TableName(schema, table) for oid, schema, table in connection.execute(_MEMBERS, [name])}
             wanted = {table.id: table.name for table in tables}
+            _admissible(routes, wanted.keys() - members.keys())
             # Out first: a table may be in one publication only for a moment, and never in both for long.
             _alter(connection, name, "DROP", [members[oid] for oid in members.keys() - wanted.keys()])
             _alter(connection, name, "ADD", [wanted[oid] for oid in wanted.keys() - members.keys()])
+
+
+def _admissible(routes: Sequence[Route], fresh: Set[int]) -> None:
+    """Look a last time at tables before the publication holds them, whoever asked for it."""
+    for route in routes:
+        if route.source.id in fresh and (found := refusal(route.source, route)) is not None:
+            raise TableRefused(f"table {route.source.name} cannot be captured as it is", why=found.found, do=found.do)
 
 
 def _create(connection: psycopg.Connection, name: str, tables: Sequence[Table], carries: str) -> None:
@@ -116,6 +141,15 @@ def refusal(table: Table, route: Route) -> Finding | None:
         f"or ALTER TABLE {name} REPLICA IDENTITY FULL;\n"
         f'or in the rules: {{match: "{table.name}", exclude: true}} or {{match: "{table.name}", mode: append}}'
     )
+    if table.partitioned and (table.identity is ReplicaIdentity.NOTHING or not (table.key or table.identity is _FULL)):
+        return _refused(
+            table,
+            "has partitions without a replica identity that fits its key, so UPDATE and DELETE on them would fail"
+            " once published",
+            _each_partition(table, "REPLICA IDENTITY " + ("DEFAULT" if table.key else "FULL"))
+            + "\n"
+            + mend.splitlines()[-1],
+        )
     if table.identity is ReplicaIdentity.NOTHING:
         if table.primary_key:
             mend = f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;\n" + mend.split("\n", 1)[1]
@@ -134,6 +168,12 @@ def refusal(table: Table, route: Route) -> Finding | None:
             f"ALTER TABLE {name} REPLICA IDENTITY FULL; or drop `key` from the rule",
         )
     return None
+
+
+def _each_partition(table: Table, action: str) -> str:
+    """Return a statement for psql that alters every partition: what is set on the root stays on the root."""
+    tree = f"pg_partition_tree({literal(qualified(table.name))})"
+    return f"SELECT format('ALTER TABLE %s {action}', relid) FROM {tree} WHERE isleaf \\gexec"
 
 
 def _refused(table: Table, found: str, do: str) -> Finding:

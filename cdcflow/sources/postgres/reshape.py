@@ -36,6 +36,9 @@ def reshape(relation: Relation, known: Table, *, describe: Describe, type_of: Ty
     logged = tuple(column.name for column in relation.columns if column.key)
     unlogged = _unlogged(relation, known, current)
     key = _key(identity, logged, known, current, {column.name for column in columns})
+    described = current or known
+    if described.partitioned:  # what is logged of an old row is for its partitions to say
+        identity, key = described.identity, described.key
     if (
         name == known.name
         and identity == known.identity

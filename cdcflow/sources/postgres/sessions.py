@@ -106,11 +106,12 @@ class Walsender:
         """
         started = time.monotonic()
         try:
+            poll = select.poll()
+            poll.register(self._pgconn.socket, select.POLLIN)
             self._pgconn.send_query(text.encode())
             self._pgconn.flush()
             while self._pgconn.is_busy():
-                ready, _, _ = select.select([self._pgconn.socket], [], [], WAIT_REPORT_SECONDS)
-                if ready:
+                if poll.poll(WAIT_REPORT_SECONDS * 1000):
                     self._pgconn.consume_input()
                 elif waiting is not None:
                     waiting(time.monotonic() - started)
@@ -143,13 +144,9 @@ def _rows(result: pq.abc.PGresult) -> list[dict[str, str | None]]:
 
 
 def _alive(connection: psycopg.Connection) -> bool:
-    """Return whether a kept connection is still there: a closed one has its end waiting to be read."""
+    """Return whether a kept connection may be used again: one that the server closed has its last words waiting."""
     if connection.closed:
         return False
-    try:
-        ready, _, _ = select.select([connection.fileno()], [], [], 0)
-        if ready:
-            connection.pgconn.consume_input()
-    except (psycopg.Error, OSError, ValueError):
-        return False
-    return connection.info.status == pq.ConnStatus.OK
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)

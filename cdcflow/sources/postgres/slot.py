@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import psycopg
 
 from cdcflow.engines.postgres.names import ident
-from cdcflow.errors import OperatorError, PositionLost, SourceChanged, SourceUnavailable
-from cdcflow.model.position import Checkpoint
-from cdcflow.ops.logs import get_logger
-from cdcflow.sources.postgres.config import Config
+from cdcflow.errors import ConfigError, SourceUnavailable
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.sources.postgres.sessions import Walsender
-
-log = get_logger(__name__)
-
-_RESYNC = "cdcflow resync --all"
 
 # Parenthesised options came with 15, FAILOVER with 17.
 _OPTIONS_VERSION, _FAILOVER_VERSION = 150000, 170000
@@ -63,12 +58,32 @@ def find(connection: psycopg.Connection, name: str) -> Slot | None:
     )
 
 
-def create(walsender: Walsender, name: str, version: int, *, temporary: bool, failover: bool) -> Exported:
+def create(
+    walsender: Walsender,
+    name: str,
+    version: int,
+    *,
+    temporary: bool,
+    failover: bool | Literal["auto"],
+    waiting: Callable[[float], None] | None = None,
+) -> Exported:
     """Make a slot and export its view. Waits for every transaction that is running to end.
+
+    Args:
+        version: the server's, as in `server_version_num`.
+        waiting: told now and then for how many seconds it has waited.
 
     Raises:
         OperatorError, AccessDenied: no free slot, wal_level is not logical, or the privilege is missing.
+        ConfigError: a failover slot is wanted of a server that knows none.
     """
+    if failover is True and version < _FAILOVER_VERSION:
+        raise ConfigError(
+            "the source cannot keep a slot across a failover",
+            at="source: failover",
+            why=f"it is PostgreSQL {version // 10000}; failover slots came with 17",
+            do="failover: auto",
+        )
     kind = " TEMPORARY" if temporary else ""
     if version >= _OPTIONS_VERSION:
         options = ["SNAPSHOT 'export'"]
@@ -77,16 +92,19 @@ def create(walsender: Walsender, name: str, version: int, *, temporary: bool, fa
         tail = f"({', '.join(options)})"
     else:
         tail = "EXPORT_SNAPSHOT"
-    (row,) = walsender.command(
-        f"CREATE_REPLICATION_SLOT {ident(name)}{kind} LOGICAL pgoutput {tail}",
-        lambda seconds: log.info(
-            "waiting for transactions that were open before the slot", seconds=round(seconds), slot=name
-        ),
-    )
+    (row,) = walsender.command(f"CREATE_REPLICATION_SLOT {ident(name)}{kind} LOGICAL pgoutput {tail}", waiting)
     position, snapshot = row["consistent_point"], row["snapshot_name"]
     assert position is not None
     assert snapshot is not None
     return Exported(Lsn.parse(position), snapshot)
+
+
+def oldest(connection: psycopg.Connection) -> int | None:
+    """Return the process whose open transaction a new slot has to wait for the longest, None where there is none."""
+    row = connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1"
+    ).fetchone()
+    return row[0] if row else None
 
 
 def drop(connection: psycopg.Connection, name: str, address: str) -> list[str]:
@@ -112,59 +130,3 @@ def in_use(name: str, pid: int, address: str) -> SourceUnavailable:
         why="another instance is reading from it, or the server has not noticed that one is gone",
         do=f"stop the other instance; or SELECT pg_terminate_backend({pid}) at the source",
     )
-
-
-def compare(
-    connection: psycopg.Connection, config: Config, identity: dict[str, str], checkpoint: Checkpoint, address: str
-) -> None:
-    """See `model.ports.Source.resume`."""
-    at = f"source {address}"
-    name, position = config.slot_name, Lsn.parse(checkpoint.position)
-    for what, words in (("system", "system identifier"), ("database", "database")):
-        before, now = checkpoint.source.get(what), identity.get(what)
-        if before and before != now:
-            raise SourceChanged(
-                f"the source is not the one that was copied: its {words} is {now}, the checkpoint's is {before}",
-                at=at,
-                why="positions of one server mean nothing in the log of another",
-                do=f"correct the URL; or copy everything from this server: {_RESYNC}",
-            )
-    (end_text,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
-    end = Lsn.parse(end_text)
-    if not end.covers(position):
-        raise SourceChanged(
-            f"the source's log ends at {end}, before our checkpoint {position}",
-            at=at,
-            why="the server was restored or failed over to a copy that lacks what we have applied already",
-            do=_RESYNC,
-        )
-    slot = find(connection, name)
-    if slot is None:
-        raise PositionLost(
-            f'replication slot "{name}" does not exist',
-            at=at,
-            why=f"changes from {position} to {end} may no longer be in the log",
-            do=_RESYNC,
-        )
-    if slot.plugin != "pgoutput" or slot.database != identity.get("database"):
-        raise OperatorError(
-            f'replication slot "{name}" is not ours',
-            at=at,
-            why=f"its plugin is {slot.plugin or 'none'}, its database {slot.database or 'none'}",
-            do="name another slot in the configuration (`source: {slot: ..}`), or drop it; then " + _RESYNC,
-        )
-    if slot.lost:
-        raise PositionLost(
-            f'replication slot "{name}" was invalidated: {slot.lost}',
-            at=at,
-            why=f"changes behind {position} are no longer in the log; max_slot_wal_keep_size may be too small",
-            do=_RESYNC,
-        )
-    if slot.confirmed is not None and not position.covers(slot.confirmed):
-        raise PositionLost(
-            f'replication slot "{name}" was recreated or moved since the last run'
-            f" (its position {slot.confirmed} is past our checkpoint {position})",
-            at=at,
-            why="changes between the two are no longer in the log",
-            do=_RESYNC,
-        )
