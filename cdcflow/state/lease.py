@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import select
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO, Final, Protocol
 import psycopg
 from psycopg import pq
 
+from cdcflow.engines.postgres import waiting
 from cdcflow.engines.postgres.connect import connect_raw, safe_url
 from cdcflow.engines.postgres.errors import from_connection, from_result
 from cdcflow.errors import TargetUnavailable
@@ -101,22 +101,19 @@ class PostgresLease:
         try:
             pgconn.send_query(statement.encode())
             deadline = time.monotonic() + ANSWER_SECONDS
-            poll = select.poll()
-            poll.register(pgconn.socket, select.POLLIN)
-            while pgconn.is_busy():
-                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    raise TargetUnavailable(
-                        "the target does not answer", at=self._at, why=f"nothing came for {ANSWER_SECONDS:.0f} seconds"
-                    )
-                pgconn.consume_input()
             value, failed = "", None
-            while (result := pgconn.get_result()) is not None:
+            while (result := waiting.result(pgconn, deadline=deadline)) is not None:
                 if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
                     failed = from_result(result, side="target", at=self._at)
                 elif result.ntuples:
                     value = (result.get_value(0, 0) or b"").decode()
             if failed is not None:
                 raise failed
+        except waiting.Silent:
+            self._drop()
+            raise TargetUnavailable(
+                "the target does not answer", at=self._at, why=f"nothing came for {ANSWER_SECONDS:g} seconds"
+            ) from None
         except psycopg.Error:
             error = from_connection(pgconn, side="target", at=self._at)
             self._drop()

@@ -174,7 +174,7 @@ def test_a_rejected_row_is_named_by_key_and_column_and_nothing_is_kept(
     assert "chunk 0 (0 to 128)" in report
     assert named in report
     assert "98765432109" not in report
-    in_copy = not merge or "column qty" in named and "varchar" not in column
+    in_copy = not merge or ("column qty" in named and "varchar" not in column)
     assert not in_copy or "key id=17" in report
     assert target_db.value("SELECT count(*) FROM t") == 0
     assert store.chunks("shop", 7) == []
@@ -277,8 +277,8 @@ def test_text_goes_into_a_database_of_another_encoding(
         database.execute("CREATE TABLE t (id int PRIMARY KEY, note text)")
         loader.load(route("id", "note"), CHUNK, ["1\tÄé\n".encode()], done, merge=False)
         assert database.query("SELECT note FROM t") == [("Äé",)]
+        chunk = Chunk(7, 1, "", "")
         with pytest.raises(RowRejected, match="encoding"):
-            chunk = Chunk(7, 1, "", "")
             loader.load(route("id", "note"), chunk, ["2\t€\n".encode()], done, merge=False)
     finally:
         loader.close()

@@ -12,8 +12,8 @@ from psycopg import errors, pq
 
 from cdcflow.engines.postgres.connect import connect_raw, safe_url
 from cdcflow.engines.postgres.errors import copy_place, from_connection, translate
-from cdcflow.engines.postgres.libpq_cy import put_copy
 from cdcflow.engines.postgres.names import ident, qualified
+from cdcflow.engines.postgres.waiting import end_copy, last_result, put_copy
 from cdcflow.errors import CdcflowError, CopyRestart, RowRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
@@ -139,8 +139,8 @@ class PostgresLoader:
                 # the COPY fails by this and is tried again.
                 complaint = b"stopped by cdcflow"
                 break
-        pgconn.put_copy_end(complaint)
-        result = _checked(_last(pgconn))
+        end_copy(pgconn, complaint)
+        result = _checked(last_result(pgconn))
         return int(result.command_tuples or 0), size
 
     def _recorded(self, chunk: Chunk) -> DoneChunk | None:
@@ -252,16 +252,6 @@ def _key_of(cells: Sequence[bytes], route: Route) -> str:
 
 def _column_list(route: Route) -> str:
     return ", ".join(ident(name) for _, name in route.columns)
-
-
-def _last(pgconn: pq.abc.PGconn) -> pq.abc.PGresult:
-    """Return the last result of a command that is being answered."""
-    last = None
-    while (result := pgconn.get_result()) is not None:
-        last = result
-    if last is None:
-        raise psycopg.OperationalError(pgconn.get_error_message())
-    return last
 
 
 def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
