@@ -69,7 +69,7 @@ unit: $(COMPILED) ## the tests that need no server
 
 # As on a machine without compiler and without Cython: the shim's names, plain Python.
 plain: $(INSTALLED) ## the unit tests with the hot modules as plain Python
-	CDCFLOW_CODECS=plain $(PYTEST) -q -p tests.without_cython tests/unit $(ARGS)
+	CDCFLOW_CODECS=plain $(PYTEST) -q -n $(JOBS) -p tests.without_cython tests/unit $(ARGS)
 
 test: lint plain ## everything: lint, plain codecs, unit, contract, integration and crash tests on real servers
 	$(PYTEST) -n $(JOBS) --dist worksteal tests $(ARGS)
