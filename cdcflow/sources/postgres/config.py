@@ -49,7 +49,7 @@ class Config(BaseModel):
     )
     failover: bool | Literal["auto"] = Field(
         default="auto",
-        description="Whether standbys keep the slot, so that it outlives a failover. `auto`: where the server can (17).",
+        description="Whether standbys keep the slot, so that it outlives a failover. `auto`: on 17 and newer.",
     )
     snapshot: SnapshotConfig = SnapshotConfig()
 

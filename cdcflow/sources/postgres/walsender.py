@@ -27,6 +27,11 @@ GULP_BYTES = 1024 * 1024
 # may be set to a few seconds.
 STATUS_SECONDS = 5.0
 
+# A server that has sent nothing for so long is asked for a sign of life with each status update; one that does
+# not answer either is gone, though its connection looks alive (a firewall that forgot it, a frozen host).
+ASK_AFTER_SECONDS = 10.0
+SILENCE_SECONDS = 60.0
+
 # How soon the server hears of a new acknowledgement, so that it can recycle log and that whoever waits for
 # confirmed_flush_lsn does not wait for us.
 ACK_SECONDS = 0.1
@@ -53,6 +58,7 @@ class Walsender:
         self._nap = Nap()
         self._told = 0
         self._told_at = 0.0
+        self._heard_at = time.monotonic()
         try:
             self.start = start or self._temporary(slot)
             self._start(slot, publications, self.start)
@@ -95,9 +101,11 @@ class Walsender:
         while True:
             buffer, code = libpq_cy.gulp(self._pgconn, GULP_BYTES)
             if buffer:
+                self._heard_at = time.monotonic()
                 self._nap.brought(len(buffer), lagging=lagging)
                 return buffer
             if code == libpq_cy.EMPTY:
+                self._listen()
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return b""
@@ -112,6 +120,15 @@ class Walsender:
                 continue
             if code != libpq_cy.MORE:
                 raise self._ended(code)
+
+    def _listen(self) -> None:
+        """Notice a server that is silent although it was asked. Called when the socket is empty."""
+        if time.monotonic() - self._heard_at > SILENCE_SECONDS:
+            raise SourceUnavailable(
+                f"the source has been silent for {SILENCE_SECONDS:.0f} seconds",
+                at=self._at,
+                why="it was asked for a sign of life and sent none; the connection is given up",
+            )
 
     def progress(self, received: int) -> None:
         """Note how far the log was read, for the status updates."""
@@ -133,8 +150,9 @@ class Walsender:
         if not force and not news and since < STATUS_SECONDS:
             return
         acknowledged = self._acknowledged
+        asking = 1 if now - self._heard_at > ASK_AFTER_SECONDS else 0
         stamp = int((time.time() - _POSTGRES_EPOCH_SECONDS) * 1_000_000)
-        update = _STATUS.pack(b"r", max(self._received, acknowledged), acknowledged, acknowledged, stamp, 0)
+        update = _STATUS.pack(b"r", max(self._received, acknowledged), acknowledged, acknowledged, stamp, asking)
         try:
             self._pgconn.put_copy_data(update)
             self._pgconn.flush()
