@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, pq
 
 from cdcflow.engines.postgres.connect import connect
-from cdcflow.engines.postgres.libpq_cy import put_copy
+from cdcflow.engines.postgres.waiting import end_copy, put_copy
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog
 from cdcflow.targets.postgres.catalog import TargetTable
@@ -98,10 +98,10 @@ class Session:
             produce(write)
         except BaseException:
             with suppress(psycopg.Error):
-                self._pgconn.put_copy_end(b"stopped by cdcflow")
+                end_copy(self._pgconn, b"stopped by cdcflow")
                 self._drain()
             raise
-        self._pgconn.put_copy_end()
+        end_copy(self._pgconn)
         return int(_checked(self._drain()).command_tuples or 0)
 
     def pipeline(self, statements: Sequence[Statement]) -> list[pq.abc.PGresult]:
