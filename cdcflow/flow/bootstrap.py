@@ -77,6 +77,10 @@ def open_log(parts: Parts, roster: Roster) -> Log:
     checkpoint = store.checkpoint(pipeline)
     if checkpoint is not None and checkpoint.position:
         source.resume(checkpoint)
+        who = dict(source.identity())
+        if who != checkpoint.source:  # a failover that lost nothing: what comes next is compared with this server
+            checkpoint = Checkpoint(pipeline, checkpoint.position, who, roster.epoch)
+            store.save(checkpoint)
         return Log(checkpoint)
     records = roster.records()
     begun = any(record.state is not TableState.PENDING for record in records)

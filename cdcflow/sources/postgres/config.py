@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-_SIZE: Final = re.compile(r"(\d+)\s*([kKmMgG]?)(?:[iI]?[bB])?")
-_UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+from cdcflow.model.quantity import SIZE_PATTERN, parse_size
 
-
-def _bytes(given: object) -> object:
-    """Read `64MB` as PostgreSQL does: units are powers of 1024. What is no size is left for pydantic to refuse."""
-    if isinstance(given, str) and (found := _SIZE.fullmatch(given.strip())):
-        return int(found[1]) * _UNITS[found[2].lower()]
-    return given
+# A chunk smaller than this costs more in transactions than it spares after a crash.
+SMALLEST_CHUNK_BYTES: Final = 64 * 1024
 
 
-Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(ge=64 * 1024)]
+def _bytes(given: object) -> int:
+    try:
+        return parse_size(given)
+    except ValueError as error:
+        raise PydanticCustomError("size", "{words}", {"words": str(error)}) from None
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN + r"|\$\{", "minimum": 0}),
+]
 
 
 class SnapshotConfig(BaseModel):
@@ -28,7 +34,9 @@ class SnapshotConfig(BaseModel):
 
     workers: int = Field(default=2, ge=1, le=64, description="Tables or parts of tables that are copied at once.")
     chunk: Size = Field(
-        default=64 * 1024 * 1024,
+        default=64_000_000,
+        ge=SMALLEST_CHUNK_BYTES,
+        json_schema_extra={"default": "64MB"},
         description="How much of a table, as it lies on the source's disk, is copied in one transaction.",
     )
 
