@@ -15,7 +15,7 @@ from cdcflow.codecs import loaded, loading, shim
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(cdcflow.__file__).parent
-EXAMPLE = '''\
+EXAMPLE = """\
 from __future__ import annotations
 
 try:
@@ -72,7 +72,7 @@ def half(number):
 
 
 compiled = cython.compiled
-'''
+"""
 TRY_EXAMPLE = """
 import sys
 import hot_cy as hot
