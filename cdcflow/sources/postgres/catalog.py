@@ -97,6 +97,29 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p'
 """
 
 
+# Rows of what a person made (numbers from 16384 on) and of what is looked at of them, with the transaction that wrote
+# them last. What VACUUM and ANALYZE write in place is not seen, and need not be.
+_STATE: Final = """
+SELECT count(*), bit_xor(hashint8extended(row.id << 32 | row.xmin::text::int8, row.part))
+FROM (SELECT oid::int8, xmin, 0 FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p')
+      UNION ALL SELECT attrelid::int8, xmin, attnum FROM pg_attribute WHERE attrelid >= 16384 AND attnum > 0
+      UNION ALL SELECT oid::int8, xmin, 1 FROM pg_attrdef
+      UNION ALL SELECT indexrelid::int8, xmin, 2 FROM pg_index WHERE indexrelid >= 16384
+      UNION ALL SELECT oid::int8, xmin, 3 FROM pg_constraint WHERE oid >= 16384
+      UNION ALL SELECT oid::int8, xmin, 4 FROM pg_type WHERE oid >= 16384
+      UNION ALL SELECT oid::int8, xmin, 5 FROM pg_enum
+      UNION ALL SELECT inhrelid::int8, xmin, 6 FROM pg_inherits
+      UNION ALL SELECT oid::int8, xmin, 7 FROM pg_namespace
+      UNION ALL SELECT oid::int8, xmin, 8 FROM pg_extension
+      UNION ALL SELECT objoid::int8, xmin, 9 FROM pg_description WHERE objoid >= 16384) AS row (id, xmin, part)
+"""
+
+
+def state(connection: psycopg.Connection) -> tuple[int, ...]:
+    """Return what stays the same as long as `tables` would, sizes apart. A tenth of its cost, and none of it ours."""
+    return tuple(connection.execute(_STATE).fetchone() or ())
+
+
 def tables(connection: psycopg.Connection, oids: Sequence[int] | None = None) -> list[Table]:
     """Read all tables, or those with these oids. The connection should be inside one snapshot."""
     found = connection.execute(_TABLES, {"oids": list(oids) if oids is not None else None}).fetchall()

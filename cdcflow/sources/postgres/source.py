@@ -51,6 +51,7 @@ class PostgresSource:
         self._sessions = Sessions(config.url)
         self.address = self._sessions.address
         self.workers = config.snapshot.workers
+        self._tables: tuple[tuple[int, ...], list[Table]] = ((), [])
         self._known: dict[str, str] = {}  # who the source was when the stream last could go on from a position
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
@@ -59,9 +60,14 @@ class PostgresSource:
             return check.findings(connection, self._config, routes, refused)
 
     def tables(self) -> list[Table]:
-        """See the port."""
+        """See the port. Asked every few seconds, so what has not changed is not read again."""
         with self._sessions.view() as connection:
-            return catalog.tables(connection)
+            state = catalog.state(connection)
+            known, tables = self._tables
+            if state != known:
+                tables = catalog.tables(connection)
+                self._tables = state, tables
+            return list(tables)
 
     def describe(self, table_id: int) -> Table | None:
         """Return one table as the catalogue has it now, None where it is gone."""

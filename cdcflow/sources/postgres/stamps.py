@@ -37,11 +37,13 @@ WITH RECURSIVE tree (root, oid, attached) AS (
       JOIN pg_attribute born ON born.attrelid = i.inhrelid AND born.attnum = -1
 )
 SELECT t.root::bigint,
-       (SELECT jsonb_object_agg(a.attnum, a.xmin::text)
-          FROM pg_attribute a
-         WHERE a.attrelid = t.root AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
-       jsonb_object_agg(t.oid, c.relfilenode::bigint) FILTER (WHERE c.relkind = 'r'),
-       jsonb_object_agg(t.oid, t.attached) FILTER (WHERE t.attached IS NOT NULL)
+       jsonb_build_object(
+         'columns', coalesce((SELECT jsonb_object_agg(a.attnum, a.xmin::text)
+                                FROM pg_attribute a
+                               WHERE a.attrelid = t.root AND a.attnum > 0 AND NOT a.attisdropped
+                                 AND a.attgenerated = ''), '{}'),
+         'files', coalesce(jsonb_object_agg(t.oid, c.relfilenode::bigint) FILTER (WHERE c.relkind = 'r'), '{}'),
+         'attached', coalesce(jsonb_object_agg(t.oid, t.attached) FILTER (WHERE t.attached IS NOT NULL), '{}'))::text
   FROM tree t
   JOIN pg_class c ON c.oid = t.oid
  GROUP BY t.root
@@ -50,15 +52,7 @@ SELECT t.root::bigint,
 
 def stamps(connection: psycopg.Connection, table_ids: Sequence[int]) -> dict[int, str]:
     """Return each existing table's fingerprint as JSON text; a partitioned table's covers its partitions."""
-    rows = connection.execute(_STAMPS, [list(table_ids)])
-    return {
-        oid: json.dumps(
-            {"attached": attached or {}, "columns": columns or {}, "files": files or {}},
-            sort_keys=True,
-            separators=(",", ":"),
-        )
-        for oid, columns, files, attached in rows
-    }
+    return dict(connection.execute(_STAMPS, [list(table_ids)]).fetchall())
 
 
 def rewritten(before: str, now: str) -> bool:
