@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -47,10 +48,24 @@ def pytest_report_header() -> list[str]:
     return [f"codecs: {forms or 'none'}"]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a parallel test process knows of its servers to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = getattr(session.config, "cdcflow_servers", [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it over from each test process."""
+    told: list[str] = getattr(node.config, "cdcflow_servers", [])
+    told.extend(getattr(node, "workeroutput", {}).get("servers", []))
+    node.config.cdcflow_servers = told
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where the servers came from (each test process of a parallel run tells by its report)."""
-    for line in getattr(config, "cdcflow_servers", []):
-        terminalreporter.write_line(f"server: {line}")
+    """Say where the servers came from, one line for each origin however many there were."""
+    for line, times in sorted(Counter(getattr(config, "cdcflow_servers", [])).items()):
+        terminalreporter.write_line(f"server: {line}" + (f" (in {times} test processes)" if times > 1 else ""))
 
 
 @pytest.fixture(scope="session")

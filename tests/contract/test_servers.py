@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,7 +14,10 @@ from tests.conftest import MakeDatabase
 from tests.servers.database import Database, is_same, same
 from tests.servers.fleet import PostgresServer
 from tests.servers.proxy import Proxy
+from tests.servers.session import sweep
 from tests.servers.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_source_and_target_are_two_servers_with_logical_log(source_db: Database, target_db: Database) -> None:
@@ -33,6 +39,22 @@ def test_data_survive_a_crash_of_a_durable_server(new_server: Callable[..., Post
     server.restart("kill")
     with psycopg.connect(server.url()) as connection:
         assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
+
+
+def test_what_a_killed_session_left_behind_is_stopped_and_removed_by_the_next() -> None:
+    code = "from tests.servers.fleet import Fleet; f = Fleet(); s = f.alone(18); print(s.folder, flush=True); input()"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert killed.stdout is not None
+    folder = Path(killed.stdout.readline().strip())
+    postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+    killed.kill()
+    killed.communicate()
+    assert Path(f"/proc/{postmaster}").exists()
+    # Another test process may sweep at the same moment; whoever does it, in the end nothing is left.
+    until(lambda: _swept(folder.parent), what="the folder is gone")
+    until(lambda: not Path(f"/proc/{postmaster}").exists(), what="the server is gone")
 
 
 def test_same_sees_one_changed_cell_and_a_doubled_row(source_db: Database, target_db: Database) -> None:
@@ -102,6 +124,11 @@ def test_the_proxy_passes_cuts_refuses_and_hangs(
     assert result is not None
     assert result.get_value(0, 0) == b"2"
     connection.close()
+
+
+def _swept(folder: Path) -> bool:
+    sweep()
+    return not folder.exists()
 
 
 def _has_result(connection: psycopg.Connection) -> bool:

@@ -112,7 +112,7 @@ class Fleet:
         if compose.answers():
             try:
                 server: PostgresServer = compose.ComposeServer(version).start()
-                self._tell(f"pg{version} {role}: docker compose, port {server.port}")
+                self._tell(f"pg{version} {role}: docker compose")
                 return server
             except compose.ComposeFailed as error:
                 self._tell(f"pg{version} {role}: docker compose failed ({error}), going on without")
@@ -133,7 +133,7 @@ class Fleet:
         folder = self._session.path / f"pg{version}-{role}-{next(self._numbers)}"
         cluster = Cluster(tree, folder, version, durable=durable, settings=settings).start()
         if role != "alone":
-            self._tell(f"pg{version} {role}: process on port {cluster.port} from {origin}")
+            self._tell(f"pg{version} {role}: processes of our own from {origin}")
         return cluster
 
     def _tell(self, line: str) -> None:

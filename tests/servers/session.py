@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from tests.servers.cache import run_folder
+from tests.servers.cache import only_one, run_folder
 from tests.servers.waiting import until
 
 PREFIX = "cdcflow-tests-"
@@ -22,10 +22,11 @@ class Session:
 
     def __init__(self) -> None:
         sweep()
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=run_folder()))
-        self.path.chmod(0o711)
-        self._alive: IO[str] = (self.path / "alive").open("w")
-        fcntl.flock(self._alive, fcntl.LOCK_EX)
+        with only_one("sessions"):  # or a sweep could take the lock of a folder that is just being made
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=run_folder()))
+            self.path.chmod(0o711)
+            self._alive: IO[str] = (self.path / "alive").open("w")
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
 
     def remove(self) -> None:
         """Remove the folder; the servers in it are stopped by then."""
@@ -35,6 +36,11 @@ class Session:
 
 def sweep() -> None:
     """Stop the processes and remove the folders of sessions that were killed."""
+    with only_one("sessions"):
+        _sweep()
+
+
+def _sweep() -> None:
     for folder in run_folder().glob(f"{PREFIX}*"):
         try:
             with (folder / "alive").open("r+") as lock:
