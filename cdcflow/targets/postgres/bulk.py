@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
 from cdcflow.codecs.net_cy import Netted, net
-from cdcflow.model.frame import INSERT, RowBatch
+from cdcflow.model.frame import INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.postgres.plan import Plan
 from cdcflow.targets.postgres.rowwise import RowMissing
@@ -69,7 +69,7 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
         _copy(session, plan, frame, b"", _inserted(frame))
         return
     netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
-    if netted.exact:
+    if netted.exact or (plan.keeps_deleted and netted.deleted and _moves_rows(plan, frame)):
         raise OrderMatters
     if netted.deleted and plan.route.on_delete is not OnDelete.IGNORE:
         arrays = key_arrays(netted.keys, netted.deleted, len(plan.key))
@@ -83,6 +83,19 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             session.run(plan.insert_from_stage())
         else:
             _copy(session, plan, frame, netted.merged, netted.inserted)
+
+
+def _moves_rows(plan: Plan, frame: RowBatch) -> bool:
+    """Whether an update changes a key. Netting makes of it a delete and an insert, and with `on_delete: soft` or
+    `ignore` the row would stay under its old key too."""
+    return any(
+        op == UPDATE and before is not None and after is not None and _moved(plan, before, after)
+        for op, before, after in frame.rows()
+    )
+
+
+def _moved(plan: Plan, before: list[Cell], after: list[Cell]) -> bool:
+    return any(before[place] is not UNCHANGED and before[place] != after[place] for place in plan.key)
 
 
 def _inserted(frame: RowBatch) -> bytes:

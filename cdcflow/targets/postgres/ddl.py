@@ -101,7 +101,9 @@ def key_statements(route: Route) -> list[str]:
     primary = route.source.primary_key
     table = qualified(route.target)
     if primary and all(name in names for name in primary) and not keeps_deleted_versions(route):
-        made.append(f"ALTER TABLE {table} ADD PRIMARY KEY ({column_list(names[name] for name in primary)})")
+        # The source does not name rows by a primary key that is checked late: within a transaction it may be double.
+        late = "" if route.source.key else " DEFERRABLE"
+        made.append(f"ALTER TABLE {table} ADD PRIMARY KEY ({column_list(names[name] for name in primary)}){late}")
     if route.key and (not made or set(route.key) != set(primary)):
         made.append(f"CREATE UNIQUE INDEX ON {table} ({column_list(route.key_in_target)})")
     return made

@@ -47,6 +47,8 @@ class Session:
 
     def __init__(self, url: str, application: str) -> None:
         self._connection = connect(url, side="target", application=application)
+        # Its own prepared statements would be dropped with ours, and it would not know.
+        self._connection.prepare_threshold = None
         self._pgconn = self._connection.pgconn
         self._pgconn.nonblocking = 0
         self._poll = select.poll()
