@@ -120,7 +120,8 @@ class Plan:
             if plain in _WITHOUT_EQUALITY:
                 parts.append(f"{name}::text = ${number}::text")
             else:
-                parts.append(f"{name} = ${number}")
+                # Without the cast the server takes a composite's parameter for an anonymous record.
+                parts.append(f"{name} = ${number}::{type_name}")
                 if plain in _EQUAL_BUT_DIFFERENT:
                     parts.append(f"{name}::text = ${number}::{type_name}::text")
             number += 1
