@@ -287,3 +287,13 @@ def test_work_that_ends_after_one_signal_returns_what_it_returns() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_is_heard_too() -> None:
+    script = (
+        "import signal, threading\nfrom cdcflow.cli.stopping import until_done\n"
+        "def work(stop):\n    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n    return stop.wait(30)\n"
+        "print(until_done(work))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\n")
