@@ -34,21 +34,9 @@ _PAIR: Final = re.compile(
 )
 _SECRET_FIELD: Final = re.compile(r"(password|passwd|passphrase|secret|credential)", re.I)
 
-# A secret shorter than this is not looked for as a plain word: masking every "a" would hide the log itself.
-_SHORTEST_SECRET: Final = 4
-
-_known: set[str] = set()
-
-
-def hide(*secrets: str) -> None:
-    """Mask these exact strings in every later log line and report, wherever they stand."""
-    _known.update(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-
 
 def redact(text: str) -> str:
-    """Return the text with passwords in URLs, `password=...` pairs and known secrets masked."""
-    for secret in sorted(_known, key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    """Return the text with passwords in URLs and `password=...` pairs masked."""
     if "://" in text:
         text = _URL.sub(_mask_url, text)
     return _PAIR.sub(rf"\g<name>{MASK}", text)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdcflow.ops import logs
-
-
-@pytest.fixture(autouse=True)
-def _known_secrets() -> Iterator[None]:
-    yield
-    logs._known.clear()
 
 
 def lines(style: logs.Format, level: str = "info") -> io.StringIO:
@@ -102,14 +97,20 @@ def test_no_password_of_a_url_survives_however_odd_it_is(password: str) -> None:
     assert marked not in logs.redact(f"cannot reach postgresql://app:{marked}@db/shop: refused")
 
 
-def test_a_known_secret_is_masked_wherever_it_stands() -> None:
-    logs.hide("hunter2", "abc")
-    assert logs.redact("server said: hunter2 is wrong, abc too") == "server said: *** is wrong, abc too"
-
-
 def test_fields_named_like_a_secret_are_masked_whatever_they_hold() -> None:
     out = lines("json")
     logs.get_logger("cdcflow.test").info("opened", options={"password": "x", "user": "app"}, sslpassword="y")
     entry = json.loads(out.getvalue())
     assert entry["options"] == {"password": "***", "user": "app"}
     assert entry["sslpassword"] == "***"
+
+
+def test_in_a_process_that_did_not_configure_us_messages_are_ordinary_log_records() -> None:
+    script = (
+        "import logging, sys\nfrom cdcflow.ops import logs\n"
+        "logs.get_logger('cdcflow.test').info('nobody asked')\n"
+        "logging.basicConfig(stream=sys.stdout, level='INFO', format='%(levelname)s %(message)s')\n"
+        "logs.get_logger('cdcflow.test').info('made an index', name='i', url='postgresql://u:secret@h/d')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("INFO made an index name=i url=postgresql://u:***@h/d\n", "")
