@@ -77,7 +77,13 @@ class Snapshot(Protocol):
 
     def read(self, route: Route, chunk: Chunk) -> Iterable[bytes]:
         """Yield the chunk's rows as blocks of PostgreSQL COPY text holding whole lines, the route's
-        columns in order. Any thread; each call has a connection of its own."""
+        columns in order. Any thread; each call has a connection of its own.
+
+        Raises:
+            CopyRestart: the table was rewritten, altered or dropped since the view was made. May come behind the
+                last block, so a chunk counts only when the blocks are exhausted.
+            SourceUnavailable: the view is gone; finished chunks stay, the rest needs a new one.
+        """
 
     def close(self) -> None:
         """Give the view up. Safe to call twice."""
@@ -116,7 +122,11 @@ class Source(Protocol):
         data at exactly the position where the log begins. Nothing is lost between the two."""
 
     def include(self, routes: Sequence[Route]) -> None:
-        """Make the log carry exactly these tables from now on. Idempotent."""
+        """Make the log carry exactly these tables from now on. Idempotent.
+
+        Raises:
+            TableRefused: one of them is new to the log and must not be captured as it is (see `refusal`).
+        """
 
     def snapshot(self) -> Snapshot:
         """Return a new consistent view with its exact position, independent of the stream."""

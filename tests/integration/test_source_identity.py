@@ -237,14 +237,14 @@ def test_each_missing_privilege_is_named_with_what_grants_it(database: Database)
     role = f"r_{database.name}"
     database.execute(f"CREATE TABLE t (id int PRIMARY KEY); CREATE ROLE {role} LOGIN PASSWORD 'secret'")
     limited = open_source(database, url=database.server.url(database.name, user=role, password="secret"))  # type: ignore[attr-defined]
-    given = []
+    given, reports = list[str](), list[str]()
     try:
         for _ in range(6):
             try:
                 limited.prepare(routes(limited)).close()
                 break
             except AccessDenied as denied:
-                assert "secret" not in denied.report()
+                reports.append(denied.report())
                 statement = denied.do.splitlines()[0].split(", or")[0]
                 given.append(statement)
                 if statement.startswith("ALTER TABLE"):  # the name has no schema in the server's words
@@ -252,6 +252,7 @@ def test_each_missing_privilege_is_named_with_what_grants_it(database: Database)
                 database.execute(statement)
         else:
             pytest.fail(f"still denied after {given}")
+        assert not any("secret" in report for report in reports)
         assert any("CREATE ON DATABASE" in each for each in given)
         assert any(each.endswith("REPLICATION") for each in given)
     finally:
