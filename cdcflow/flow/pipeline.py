@@ -192,6 +192,7 @@ class Run:
         log.warning("interrupted, will go on from the checkpoint", pause_seconds=round(pause, 2), **error.fields())
         parts.observer.restarted(error.what)
         parts.observer.state("waiting")
+        parts.observer.alive()  # an attempt has ended: a server is away, and nothing hangs here
         if not isinstance(error, SourceUnavailable):
             # The keeper's loaders write under the epoch that is given up.
             self._lease_suspect = True

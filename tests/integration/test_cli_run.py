@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -205,43 +205,72 @@ def test_metrics_and_health_are_served_while_it_runs(
     assert process.wait() == 0
 
 
-def test_the_service_manager_hears_ready_signs_of_life_and_stopping(
-    shop: PipelineFolder, cdcflow: Call, running: Start, tmp_path: Path
-) -> None:
+@contextmanager
+def service_manager(path: Path) -> Iterator[list[str]]:
+    """Stands where the service manager does; yields what it has heard so far."""
     heard: list[str] = []
+    over = threading.Event()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
+        manager.bind(str(path))
         manager.settimeout(0.2)
-        over = threading.Event()
 
         def listen() -> None:
             while not over.is_set():
-                try:
+                with suppress(TimeoutError):
                     heard.append(manager.recv(4096).decode())
-                except TimeoutError:
-                    continue
 
         thread = threading.Thread(target=listen)
         thread.start()
         try:
-            process = running("run", env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"})
-            until(lambda: any(text.startswith("READY=1") for text in heard), what="READY")
-            until(lambda: heard.count("WATCHDOG=1") >= 3, what="signs of life while idle")
-            until_live(cdcflow, 2)
-            process.pause()
-            asleep = heard.count("WATCHDOG=1")
-            assert not threading.Event().wait(2)
-            assert heard.count("WATCHDOG=1") <= asleep + 1  # one may have been on its way
-            process.resume()
-            until(lambda: heard.count("WATCHDOG=1") > asleep + 1, what="signs of life again")
-            process.terminate()
-            assert process.wait() == 0
-            until(lambda: any(text.startswith("STOPPING=1") for text in heard), what="STOPPING")
+            yield heard
         finally:
             over.set()
             thread.join()
-    ready = next(text for text in heard if text.startswith("READY=1"))
-    assert "STATUS=" in ready
+
+
+def watched_by(path: Path) -> dict[str, str]:
+    """The environment of a service whose watchdog waits for one second."""
+    return {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"}
+
+
+def test_the_service_manager_hears_ready_signs_of_life_and_stopping(
+    shop: PipelineFolder, cdcflow: Call, running: Start, tmp_path: Path
+) -> None:
+    with service_manager(tmp_path / "notify") as heard:
+        process = running("run", env=watched_by(tmp_path / "notify"))
+        until(lambda: any(text.startswith("READY=1") for text in heard), what="READY")
+        until(lambda: heard.count("WATCHDOG=1") >= 3, what="signs of life while idle")
+        until_live(cdcflow, 2)
+        process.pause()
+        asleep = heard.count("WATCHDOG=1")
+        assert not threading.Event().wait(2)
+        assert heard.count("WATCHDOG=1") <= asleep + 1  # one may have been on its way
+        process.resume()
+        until(lambda: heard.count("WATCHDOG=1") > asleep + 1, what="signs of life again")
+        process.terminate()
+        assert process.wait() == 0
+        until(lambda: any(text.startswith("STOPPING=1") for text in heard), what="STOPPING")
+    assert "STATUS=" in next(text for text in heard if text.startswith("READY=1"))
+
+
+def test_a_pipeline_that_waits_for_a_server_shows_life_and_is_not_ready(
+    shop: PipelineFolder, cdcflow: Call, running: Start, source_db: Database, target_db: Database, tmp_path: Path
+) -> None:
+    port = free_port()
+    shop.write_config(http={"listen": f"127.0.0.1:{port}"})
+    with service_manager(tmp_path / "notify") as heard:
+        process = running("run", env=watched_by(tmp_path / "notify"))
+        until_live(cdcflow, 2)
+        source_db.server.stop()
+        until(lambda: page(port, "/health/ready")[0] == 503, what="it is not ready")
+        assert page(port, "/health/live")[0] == 200
+        before = heard.count("WATCHDOG=1")
+        until(lambda: heard.count("WATCHDOG=1") >= before + 3, what="signs of life while it waits")
+        source_db.server.start()
+        until(lambda: page(port, "/health/ready")[0] == 200, what="it is ready again")
+        assert re.search(r"^cdcflow_restarts_total\{.*\} [1-9]", page(port, "/metrics")[1], re.M)
+        assert not process.ended
+    assert any("waiting" in text for text in heard)
 
 
 def test_the_reason_of_an_end_with_5_is_told_to_the_service_manager(

@@ -49,7 +49,7 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_unit_says_ready_is_watched_and_reads_the_instance_s_configuration() -> None:
     found = settings()
     assert found["Type"] == ["notify"]
-    assert found["WatchdogSec"] == ["60s"]
+    assert found["WatchdogSec"] == ["5min"]
     (command,) = found["ExecStart"]
     assert command == "/opt/cdcflow/bin/cdcflow run --config /etc/cdcflow/%i.yaml --log-format json"
 
