@@ -97,7 +97,7 @@ class Arena:
         if cython.compiled:
             memcpy(self.data + self.size, cython.address(value), 4)
         else:
-            self.plain += value.to_bytes(4, _ORDER, signed=True)
+            self.plain += (value & 0xFFFFFFFF).to_bytes(4, _ORDER)
         self.size += 4
 
     @cython.cfunc
@@ -107,7 +107,7 @@ class Arena:
         if cython.compiled:
             memcpy(self.data + self.size, cython.address(value), 8)
         else:
-            self.plain += value.to_bytes(8, _ORDER, signed=True)
+            self.plain += (value & 0xFFFFFFFFFFFFFFFF).to_bytes(8, _ORDER)
         self.size += 8
 
     @cython.cfunc
