@@ -14,7 +14,7 @@ from cdcflow.codecs.net_cy import ImageError as NetImageError
 from cdcflow.engines.postgres.connect import safe_url
 from cdcflow.engines.postgres.errors import translate
 from cdcflow.engines.postgres.names import ident, qualified
-from cdcflow.errors import CdcflowError, DecodeError, TargetUnavailable
+from cdcflow.errors import CdcflowError, DecodeError, SchemaStop, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.position import Position
@@ -240,7 +240,15 @@ class Applier:
         have = catalog.shape(session.connection, step.new)
         for statement in alter.statements(step.old, step.new, have):
             log.info("the target table is altered", table=str(step.new.target), statement=statement)
-            session.run(statement)
+            try:
+                session.run(statement)
+            except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported) as error:
+                raise SchemaStop(
+                    f"table {step.new.target} cannot be altered as the source was: {statement}",
+                    at=self._at,
+                    why=". ".join(part for part in (error.diag.message_primary, error.diag.message_detail) if part),
+                    do="mend it at the target (a view or function depends on the column), then start cdcflow again",
+                ) from None
         self._forget_plans(session)
 
     def _forget_plans(self, session: Session) -> None:

@@ -182,13 +182,13 @@ class PostgresLoader:
             place.append(f"column {column}")
         if error.diag.constraint_name:
             place.append(f"constraint {error.diag.constraint_name}")
-        return RowRejected(
-            failure.what,
-            at=", ".join(place),
-            why=failure.why,
-            do=f"change table {route.target} so that it takes what the source holds, or mend the row at the source;"
-            " or exclude the column or the table in the rules",
+        mend = (
+            f"change table {route.target} so that it takes what the source holds, or mend the row at the source;"
+            " or exclude the column or the table in the rules"
         )
+        if error.sqlstate == _UNIQUE_VIOLATION:
+            mend = f"if the table holds rows already, cdcflow resync {route.source.name} empties it first; else {mend}"
+        return RowRejected(failure.what, at=", ".join(place), why=failure.why, do=mend)
 
 
 def merge_statements(route: Route) -> list[str]:
