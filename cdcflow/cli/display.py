@@ -147,9 +147,14 @@ def _lines(tally: Tally, over: threading.Event) -> None:
     log = logs.get_logger("cdcflow.progress")
     said_rows = tally.copied_rows()
     said_changes = 0
+    # Rates are over the time since the last look, so that the first line of a short burst has one too.
+    looked, seen_rows, seen_changes = tally.clock(), said_rows, tally.changes
     while not over.wait(LINE_EVERY_SECONDS):
         tally.sample()
-        rows, changes = tally.copied_rows(), tally.changes
+        now, rows, changes = tally.clock(), tally.copied_rows(), tally.changes
+        seconds = max(now - looked, 0.001)
+        rows_rate, changes_rate = (rows - seen_rows) / seconds, (changes - seen_changes) / seconds
+        looked, seen_rows, seen_changes = now, rows, changes
         with tally.lock:
             copies = list(tally.copies.values())
             share = total_share(copies)
@@ -159,7 +164,7 @@ def _lines(tally: Tally, over: threading.Event) -> None:
                 "copying",
                 rows=rows,
                 percent=round(100 * share),
-                rows_per_second=round(tally.copy_rate.per_second),
+                rows_per_second=max(0, round(rows_rate)),
                 tables=len(copies),
                 tables_to_do=working,
             )
@@ -168,7 +173,7 @@ def _lines(tally: Tally, over: threading.Event) -> None:
             log.info(
                 "streaming",
                 changes=changes,
-                rows_per_second=round(tally.change_rate.per_second),
+                rows_per_second=round(changes_rate),
                 lag_seconds=round(tally.lag_seconds, 3),
                 lag_bytes=tally.lag_bytes,
                 position=tally.durable,

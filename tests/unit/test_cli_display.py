@@ -7,8 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from cdcflow.cli import display
 from cdcflow.cli.display import Bars, total_share
 from cdcflow.cli.tally import CopyOf, Rate, Tally, human_bytes, human_seconds
+from cdcflow.ops import logs
 
 
 class Clock:
@@ -124,3 +126,25 @@ def test_bytes_for_people(count: int, text: str) -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+def test_a_line_has_the_rate_since_the_last_look(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    tally = Tally(clock)
+
+    class Looks:
+        """Lets the loop look twice: after 200 changes in 5 seconds, and after 1,000 more in 10."""
+
+        steps = iter([(5, 200), (10, 1000)])
+
+        def wait(self, seconds: float) -> bool:
+            step = next(self.steps, None)
+            if step is not None:
+                clock.now += step[0]
+                tally.changes += step[1]
+            return step is None
+
+    logs.configure("text", "info")
+    display._lines(tally, Looks())  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert [line.split("rows_per_second=")[1].split()[0] for line in said.splitlines()] == ["40", "100"]
