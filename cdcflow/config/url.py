@@ -29,7 +29,7 @@ def check(url: str, supported: list[str], document: Document, side: str) -> Prob
             place,
             f"unsupported {side} URL scheme {scheme}://",
             f"supported now: {either([f'{name}://' for name in supported])}",
-            f"did you mean {close}://?" if close else "",
+            f"did you mean {close}://?" if close else f"write it as {example}",
         )
     wrong = _malformed(url)
     if wrong:

@@ -200,7 +200,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> ConfigEr
             problem = f"an {word}" if word != "tag" else "a tag"
             problem += f" that is not known, or a value that begins with {first} without quotes"
             break
-    do = ""
+    do = "check brackets, quotes and indentation from here upwards"
     if "\\t" in problem:
         do = "indent with spaces, not tabs"
     elif "${" in line and "{" in line.replace("${", ""):

@@ -115,9 +115,9 @@ def translate(exc: Exception, *, side: Side, at: str, relation: str = "") -> Cdc
     return _with_state(report, side, at, relation)
 
 
-def from_result(result: pq.abc.PGresult, *, side: Side, at: str) -> CdcflowError:
+def from_result(result: pq.abc.PGresult, *, side: Side, at: str, relation: str = "") -> CdcflowError:
     """Return the error that a failed libpq result stands for (see `translate`)."""
-    return translate(errors.error_from_result(result), side=side, at=at)
+    return translate(errors.error_from_result(result), side=side, at=at, relation=relation)
 
 
 def from_connection(pgconn: pq.abc.PGconn, *, side: Side, at: str) -> CdcflowError:
@@ -320,7 +320,8 @@ def _role(at: str) -> str:
 
 
 def _lost(side: Side, at: str, why: str) -> Unavailable:
-    return _unavailable(side)(f"the connection to the {side} failed", at=at, why=_plain(why))
+    do = "see that the server runs and can be reached, and that host and port in the URL are right; `run` waits for it"
+    return _unavailable(side)(f"the connection to the {side} failed", at=at, why=_plain(why), do=do)
 
 
 def _unavailable(side: Side) -> type[SourceUnavailable] | type[TargetUnavailable]:

@@ -29,7 +29,7 @@ from psycopg import pq
 
 from cdcflow.engines.postgres import libpq_cy
 from cdcflow.engines.postgres.errors import from_connection, from_result
-from cdcflow.engines.postgres.names import ident, literal
+from cdcflow.engines.postgres.names import ident, literal, qualified
 from cdcflow.errors import CdcflowError, CopyRestart, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
@@ -182,7 +182,8 @@ class PostgresSnapshot:
     def _failure(self, result: pq.abc.PGresult, route: Route | None) -> CdcflowError:
         if route is not None and _state(result) in _ALTERED:
             return _restart(route, "the table was altered or dropped while it was copied")
-        return from_result(result, side="source", at=self._sessions.address)
+        relation = qualified(route.source.name) if route is not None else ""
+        return from_result(result, side="source", at=self._sessions.address, relation=relation)
 
     def _take(self) -> pq.abc.PGconn:
         with self._lock:
