@@ -103,6 +103,7 @@ class Keeper:
                 raise
             self._tell("tables", error)
             fresh = []
+        self._ledger.keep(self._roster)
         for route in fresh:
             self._admit(route)
         self._rewritten()

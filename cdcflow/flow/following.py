@@ -79,12 +79,7 @@ class Following:
         parse, roster = self._parts.source.parse, self._roster
         follows = roster.follows(checkpoint)
         self._passed = lifecycle.start(roster.records(), checkpoint, parse)
-        for record in roster.records():
-            held = lifecycle.hold(record, checkpoint, parse)
-            if held is not None:
-                self._ledger.hold(record.table_id, held)
-            else:
-                self._ledger.let_go(record.table_id)
+        roster.hold(self._ledger, checkpoint)
         stream = self._parts.source.stream(self._passed, follows, roster.reroute)
         reader = Reader(stream, self._inbox)
         self._ledger.attach(stream)

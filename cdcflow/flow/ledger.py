@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from typing import Protocol
 
 from cdcflow.model.position import Position
@@ -85,6 +86,12 @@ class Ledger:
     def let_go(self, table_id: int) -> None:
         with self._lock:
             self._holds.pop(table_id, None)
+
+    def keep(self, table_ids: Container[int]) -> None:
+        """Let go of every table that is not one of these."""
+        with self._lock:
+            for table_id in [held for held in self._holds if held not in table_ids]:
+                del self._holds[table_id]
 
     def settle(self) -> Position | None:
         """Tell the source what it may forget, if that has moved; return what it was told last."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cdcflow.flow import lifecycle, shapes
+from cdcflow.flow.ledger import Ledger
 from cdcflow.flow.parts import Parts
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Follow
@@ -135,6 +136,21 @@ class Roster:
             follows = {table_id: follow for table_id, follow in found.items() if follow is not None}
             self.following = frozenset(follows)
         return follows
+
+    def hold(self, ledger: Ledger, checkpoint: Position) -> None:
+        """Tell the ledger from where on each table still needs the log.
+
+        A pending table is left as it is: the keeper may hold the log for it already, ahead of the record that says
+        so. Under the lock, or a record could be read before the keeper's hold and acted upon behind it.
+        """
+        parse = self._parts.source.parse
+        with self._lock:
+            for record in self._records.values():
+                needed = lifecycle.hold(record, checkpoint, parse)
+                if needed is not None:
+                    ledger.hold(record.table_id, needed)
+                elif record.state is not TableState.PENDING:
+                    ledger.let_go(record.table_id)
 
     def unfollow(self) -> None:
         """Note that no stream is open."""

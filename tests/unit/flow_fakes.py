@@ -221,6 +221,7 @@ class FakeSource:
     def resume(self, checkpoint: Checkpoint) -> None:
         from cdcflow.errors import PositionLost
 
+        self.faults.reach("resume")
         if self.world.slot is None or self.world.confirmed > int(checkpoint.position):
             raise PositionLost("the slot is gone or past the checkpoint")
 
@@ -359,6 +360,7 @@ class FakeTarget:
         return []
 
     def create(self, route: Route) -> None:
+        self.faults.reach("create")
         self.rows.setdefault(route.source.id, [])
 
     def clear(self, route: Route) -> None:

@@ -378,6 +378,41 @@ def test_a_rewritten_table_is_copied_again() -> None:
     assert stage.target.records[1].stamp == "2"
 
 
+def test_the_log_that_a_copy_needs_is_kept_while_its_table_is_still_being_made() -> None:
+    stage = shop()
+    background = Background(stage)
+    until(live(stage, "orders", "items", "events"))
+    made = stage.faults.seen.count("create")
+    making = stage.faults.holds["create"] = threading.Event()
+    opening = stage.faults.holds["resume"] = threading.Event()
+    stage.world.stamps[1] = "2"
+    until(lambda: stage.faults.seen.count("create") > made)
+    start = stage.world.end
+    opening.set()  # the stream is opened again, without the table, after its copy's view was taken
+    stage.world.commit((1, "update", 1, "behind the view"), (2, "update", 1, "x"))
+    until(lambda: stage.target.checkpoint is not None and stage.target.checkpoint.position == str(stage.world.end))
+    assert states(stage)["orders"] == "pending"
+    making.set()
+    until(live(stage, "orders"))
+    background.end()
+    assert stage.same()
+
+
+def test_a_table_that_is_dropped_while_it_is_copied_no_longer_holds_the_log_back() -> None:
+    stage = shop()
+    background = Background(stage)
+    until(live(stage, "orders", "items", "events"))
+    loading = stage.faults.holds["load chunk"] = threading.Event()
+    stage.world.make("late", 4)
+    stage.world.commit((4, "insert", 1, "x"))
+    until(lambda: states(stage).get("late") == "copying")
+    del stage.world.tables[4]
+    loading.set()
+    stage.world.commit((1, "update", 1, "y"))
+    until(lambda: stage.world.confirmed == stage.world.end)
+    background.end()
+
+
 def test_a_note_of_another_process_has_the_table_copied_again() -> None:
     stage = shop()
     background = Background(stage)
