@@ -114,18 +114,18 @@ class Round:
         roster, target = self._roster, self._parts.target
         record, route = roster.record(table_id), roster.route(table_id)
         try:
-            target.create(route)
             done: list[DoneChunk] = []
             if record.state is TableState.COPYING:
                 done = self._parts.store.chunks(self._pipeline, table_id)
             elif record.reason == lifecycle.AGAIN:
-                target.clear(route)
+                target.clear(route, roster.followed(table_id))
+            target.create(route)
             try:
                 chunks = self._snapshot.plan(route, done)
             except CopyRestart as restart:
                 log.info("copy starts over", table=str(record.source), why=restart.what)
                 roster.put(lifecycle.again(record))
-                target.clear(route)
+                target.clear(route, roster.followed(table_id))
                 done = []
                 chunks = self._snapshot.plan(route, done)
         except CdcflowError as error:
@@ -134,7 +134,7 @@ class Round:
             self._fail(table_id, error)
             return
         resumed = bool(done)
-        shape = shapes.to_text(route.source)
+        shape = shapes.to_text(route)
         stamp = self._stamps.get(table_id, "")
         roster.put(lifecycle.copying(record, self._snapshot.position, stamp, shape, resumed=resumed))
         job = _Job(route, list(reversed(chunks)), resumed, sum(c.rows for c in done), sum(c.bytes for c in done))

@@ -140,7 +140,7 @@ class Following:
             self._beat = None
             self._moved_at = time.monotonic()
             for change in self._reshaped:
-                self._roster.reshaped(change.new)
+                self._roster.reshaped(change.old, change.new)
             self._reshaped.clear()
         self._applying_since = 0.0
         self._last_commit = batch.commit_time or self._last_commit

@@ -18,6 +18,9 @@ from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
 
+# Where the target holds rows that a changed rule would have made otherwise.
+_COPIED = frozenset({TableState.COPYING, TableState.CATCHING_UP, TableState.LIVE})
+
 
 class Roster:
     """Every table that the rules name, by its number. Any thread; what is put is in the state when it returns.
@@ -46,6 +49,10 @@ class Roster:
                 self.admit(route)
             gone = [table_id for table_id in self._records if table_id not in self._routes]
             self.drop(gone)
+            for record in [each for each in self._records.values() if each.state in _COPIED]:
+                if self._redirected(record.table_id):
+                    log.warning("the rules for a table changed, it is copied again", table=str(record.source))
+                    self.put(lifecycle.again(record))
             for record in self._records.values():
                 self._tell(record)
 
@@ -109,7 +116,7 @@ class Roster:
             found = [table_id for table_id, record in self._records.items() if record.state in states]
             return sorted(found, key=lambda table_id: -self._routes[table_id].source.bytes)
 
-    def __contains__(self, table_id: int) -> bool:
+    def __contains__(self, table_id: object) -> bool:
         return table_id in self._records
 
     def route(self, table_id: int) -> Route:
@@ -158,19 +165,32 @@ class Roster:
             self.following = frozenset()
 
     def followed(self, table_id: int) -> Route:
-        """Return the table's route in the shape that the rows behind the checkpoint have."""
+        """Return the table's route in the shape that the rows behind the checkpoint have, which is the target's."""
         now = self.route(table_id)
-        shape = self.record(table_id).shape
-        if not shape:
+        before = self._remembered(table_id)
+        if before is None:
             return now
+        then = before.table
+        same = (then.columns, then.key, then.name) == (now.source.columns, now.source.key, now.source.name)
+        return shapes.as_before(now if same else self._parts.rules.route_of_past(then) or now, before)
+
+    def _remembered(self, table_id: int) -> shapes.Remembered | None:
+        record = self.record(table_id)
+        if not record.shape:
+            return None
         try:
-            then = shapes.from_text(shape)
+            return shapes.from_text(record.shape)
         except ValueError:
-            log.warning("recorded shape cannot be read", table=str(now.source.name))
-            return now
-        if (then.columns, then.key, then.name) == (now.source.columns, now.source.key, now.source.name):
-            return now
-        return self._parts.rules.route(then) or now
+            log.warning("recorded shape cannot be read", table=str(record.source))
+            return None
+
+    def _redirected(self, table_id: int) -> bool:
+        """Whether the rules make something else of the table than what the target holds."""
+        before = self._remembered(table_id)
+        if before is None or before.routed is None:
+            return False
+        route = self._parts.rules.route_of_past(before.table)
+        return route is not None and shapes.routed(route) != before.routed
 
     def reroute(self, table: Table) -> Route | None:
         """Apply the rules to a new shape that the stream met (`Router`)."""
@@ -179,16 +199,21 @@ class Roster:
             return route
         return keep_columns(route, self.followed(table.id))
 
-    def reshaped(self, route: Route) -> None:
+    def reshaped(self, old: Route, new: Route) -> None:
         """Remember a shape that was applied."""
         with self._lock:
-            record = self._records.get(route.source.id)
+            record = self._records.get(new.source.id)
             if record is None:
                 return
-            self._routes[route.source.id] = route
-            if route.schema_changes is not SchemaChanges.IGNORE:
-                shape = shapes.to_text(route.source)
-                self.put(replace(record, source=route.source.name, target=route.target, shape=shape))
+            self._routes[new.source.id] = new
+            if new.schema_changes is SchemaChanges.IGNORE:
+                return
+            record = replace(record, source=new.source.name, target=new.target, shape=shapes.to_text(new))
+            if columns := shapes.entered(old, new):
+                said = "a column came in by its new name, its table is copied again"
+                log.warning(said, table=str(new.source.name), column=columns[0])
+                record = lifecycle.again(record)
+            self.put(record)
 
     def _tell(self, record: TableRecord) -> None:
         self._parts.observer.table_state(str(record.source), record.state.value, record.reason)

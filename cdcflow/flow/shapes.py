@@ -1,40 +1,98 @@
-"""A table's shape as text, for the record that the state keeps of it: what the stream's next rows look like."""
+"""A table's shape as text, for the record that the state keeps of it: what the stream's next rows look like and
+what the rules made of them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from cdcflow.model.route import OnDelete, Route
 from cdcflow.model.schema import Column, Logical, NativeType, ReplicaIdentity, Table, TableName
 
 # What a copy needs and a stream does not; it is read afresh at every start.
 _NOT_KEPT = ("indexes", "foreign_keys", "types", "estimated_rows", "bytes", "partitioned", "partition_of", "comment")
 
 
-def to_text(table: Table) -> str:
-    """Return `table` as one line of JSON."""
-    kept = asdict(table)
+# Under which key the text holds what the rules made of the table.
+_ROUTED = "routed"
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What of the rules decides which rows and values the target holds: when it changes, only a copy mends it.
+
+    columns: pairs of source name and target name.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    on_delete: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A shape as the state has it; `routed` is None in records that were written before it was kept."""
+
+    table: Table
+    routed: Routed | None
+
+
+def routed(route: Route) -> Routed:
+    """Return what of the route is remembered."""
+    return Routed(tuple((c.name, name) for c, name in route.columns), route.key, route.on_delete.value)
+
+
+def as_before(ruled: Route, before: Remembered) -> Route:
+    """Return the route of a remembered shape, where `ruled` says what is not remembered of it."""
+    if before.routed is None:
+        return ruled
+    columns = {column.name: column for column in before.table.columns}
+    pairs = tuple((columns[name], target) for name, target in before.routed.columns if name in columns)
+    kept = before.routed
+    return replace(ruled, source=before.table, columns=pairs, key=kept.key, on_delete=OnDelete(kept.on_delete))
+
+
+def entered(old: Route, new: Route) -> list[str]:
+    """Return the source columns that enter the route now though rows at the source hold values in them already.
+
+    A rename that leaves an `exclude` behind does this. Only a copy brings those values.
+    """
+    before = {column.number or column.name for column, _ in old.columns}
+    known = {column.number or column.name for column in old.source.columns}
+    marks = [(column.number or column.name, column.name) for column, _ in new.columns]
+    return [name for mark, name in marks if mark in known and mark not in before]
+
+
+def to_text(route: Route) -> str:
+    """Return the shape of the route's table, and what the rules make of it, as one line of JSON."""
+    kept = asdict(route.source)
     for name in _NOT_KEPT:
         kept.pop(name, None)
+    kept[_ROUTED] = asdict(routed(route))
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 
-def from_text(text: str) -> Table:
-    """Return the table that `to_text` wrote.
+def from_text(text: str) -> Remembered:
+    """Return what `to_text` wrote.
 
     Raises:
-        ValueError: the text is not such a table.
+        ValueError: the text is not such a shape.
     """
     try:
         kept: dict[str, Any] = json.loads(text)
+        rules = kept.pop(_ROUTED, None)
         kept["name"] = TableName(**kept["name"])
         kept["identity"] = ReplicaIdentity(kept["identity"])
         kept["key"], kept["primary_key"] = tuple(kept["key"]), tuple(kept["primary_key"])
         kept["columns"] = tuple(_column(column) for column in kept["columns"])
-        return Table(**kept)
+        return Remembered(Table(**kept), None if rules is None else _routed(rules))
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a table's shape: {error}") from error
+
+
+def _routed(kept: dict[str, Any]) -> Routed:
+    return Routed(tuple((name, target) for name, target in kept["columns"]), tuple(kept["key"]), kept["on_delete"])
 
 
 def _column(kept: dict[str, Any]) -> Column:

@@ -214,8 +214,12 @@ class Target(Protocol):
             ConfigError: the table that is there cannot hold the rows (a column is missing).
         """
 
-    def clear(self, route: Route) -> None:
-        """Empty the table, and forget its finished chunks, before a copy that starts over."""
+    def clear(self, route: Route, before: Route) -> None:
+        """Empty the table, and forget its finished chunks, before a copy that starts over.
+
+        `before` is the route of the rows that are in it. A table that `create` made gets the shape of `route`:
+        what was renamed since is renamed, what is gone or excluded goes.
+        """
 
     def finish(self, routes: Sequence[Route]) -> None:
         """Make the indexes and then the foreign keys that the source has and the target lacks, and set

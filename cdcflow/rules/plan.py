@@ -68,6 +68,10 @@ class Rules:
             raise refuse(found.problems)
         return made
 
+    def route_of_past(self, table: Table) -> Route | None:
+        """Return the route of a shape that the table had once; None also where the rules do not fit it."""
+        return route(resolve(table, self.rules, past=True), self.defaults)
+
     def plan(self, tables: Sequence[Table]) -> Plan:
         """Route all tables of a source, before a pipeline starts.
 

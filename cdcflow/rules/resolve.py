@@ -48,9 +48,11 @@ class Resolution:
     """The rules' word on one table.
 
     said: the last rule's word for each key. `missing`: columns that a pattern's rule names and this table has not.
+    past: whether the table has another shape by now, so that rules may well name columns that it has not.
     """
 
     table: Table
+    past: bool = False
     said: dict[str, Said] = field(default_factory=dict)
     matched: list[Rule] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -74,9 +76,9 @@ class Resolution:
         self.problems.append(Problem(place, what, why, do))
 
 
-def resolve(table: Table, rules: Sequence[Rule]) -> Resolution:
+def resolve(table: Table, rules: Sequence[Rule], *, past: bool = False) -> Resolution:
     """Collect what the rules say of a table: later ones over earlier ones, key by key."""
-    found = Resolution(table)
+    found = Resolution(table, past)
     for rule in rules:
         if rule.pattern.matches(table.name):
             found.matched.append(rule)
@@ -128,7 +130,7 @@ def _columns(found: Resolution) -> tuple[tuple[Column, str], ...]:
 
 def _missing_column(found: Resolution, key: str, name: str) -> None:
     rule = found.said[key].rule
-    if rule.pattern.exact:
+    if rule.pattern.exact and not found.past:
         found.complain(key, f'{found.table.name} has no column "{name}" ({key})', do=_offer(found, name))
     else:
         found.missing.append((rule.place(key), name))

@@ -260,12 +260,6 @@ def test_a_target_table_that_is_gone_stops(target: Connection) -> None:
     assert stopped.value.do == "cdcflow resync public.t"
 
 
-def test_a_column_that_a_rename_brings_in_has_to_be_copied() -> None:
-    old = route(table(ID, A), without=("a",))
-    assert alter.columns_to_copy(old, route(table(ID, replace(A, name="b")))) == ("b",)
-    assert alter.columns_to_copy(old, route(table(ID, column("b", "text", 3)))) == ()
-
-
 _NAMES = ("a", "b", "c", 'd"e')
 _SHAPES = st.lists(
     st.tuples(st.integers(2, 6), st.sampled_from(["integer", "bigint", "text", "numeric(6,0)"])),

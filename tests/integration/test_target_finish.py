@@ -209,7 +209,7 @@ def test_clearing_empties_the_table_and_forgets_its_chunks(
     target.create(wanted)
     with_chunk(target, store, wanted)
     assert target_db.value("SELECT count(*) FROM t") == 1
-    target.clear(wanted)
+    target.clear(wanted, wanted)
     assert target_db.value("SELECT count(*) FROM t") == 0
     assert store.chunks("shop", wanted.source.id) == []
 
@@ -223,7 +223,7 @@ def test_an_instance_that_lost_its_lease_cannot_clear_a_table(
     store.release()
     store.acquire("shop", {"host": "there", "pid": "2"})
     with pytest.raises(Fenced):
-        target.clear(wanted)
+        target.clear(wanted, wanted)
     assert target_db.value("SELECT count(*) FROM t") == 1
 
 
@@ -233,7 +233,7 @@ def test_a_table_that_others_refer_to_is_cleared_and_its_referrers_stay(
     target_db.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE r (t int REFERENCES t)")
     target_db.execute("INSERT INTO t VALUES (1); INSERT INTO r VALUES (1)")
     target._epoch = store.acquire("shop", {"host": "here", "pid": "1"})
-    target.clear(route(table(key_column())))
+    target.clear(route(table(key_column())), route(table(key_column())))
     assert (target_db.value("SELECT count(*) FROM t"), target_db.value("SELECT count(*) FROM r")) == (0, 1)
 
 
@@ -247,7 +247,7 @@ def test_clearing_gives_a_table_of_ours_the_sources_shape(
     now = table(key_column("a"), column("b", "boolean"), column("n", "text", nullable=False), key=("a",))
     wanted = route(now)
     target.create(wanted)
-    target.clear(wanted)
+    target.clear(wanted, wanted)
     target_db.execute("INSERT INTO t (a, b, n) VALUES (1, true, 'n')")
     assert target_db.value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 't_pkey'") == (
         "PRIMARY KEY (a)"

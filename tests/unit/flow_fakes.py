@@ -363,7 +363,7 @@ class FakeTarget:
         self.faults.reach("create")
         self.rows.setdefault(route.source.id, [])
 
-    def clear(self, route: Route) -> None:
+    def clear(self, route: Route, before: Route) -> None:
         with self.lock:
             self.rows[route.source.id] = []
             self.chunks.pop(route.source.id, None)

@@ -387,7 +387,6 @@ def test_the_log_that_a_copy_needs_is_kept_while_its_table_is_still_being_made()
     opening = stage.faults.holds["resume"] = threading.Event()
     stage.world.stamps[1] = "2"
     until(lambda: stage.faults.seen.count("create") > made)
-    start = stage.world.end
     opening.set()  # the stream is opened again, without the table, after its copy's view was taken
     stage.world.commit((1, "update", 1, "behind the view"), (2, "update", 1, "x"))
     until(lambda: stage.target.checkpoint is not None and stage.target.checkpoint.position == str(stage.world.end))

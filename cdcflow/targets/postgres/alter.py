@@ -102,15 +102,19 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
     return made
 
 
-def columns_to_copy(old: Route, new: Route) -> tuple[str, ...]:
-    """Return the source columns that enter the route now though older rows at the source hold values in them.
-
-    A rename that leaves an `exclude` behind does this. Only a copy brings those values.
-    """
-    before = {column.number or column.name for column, _ in old.columns}
-    known = {column.number or column.name for column in old.source.columns}
-    entered = [c for c, _ in new.columns if (c.number or c.name) not in before]
-    return tuple(column.name for column in entered if (column.number or column.name) in known)
+def moved(before: Route, now: Route, have: Shape) -> list[str]:
+    """Return what renames and drops, in a table that is empty, the columns that the source or the rules renamed,
+    dropped or excluded since its rows came. `reshape` does the rest."""
+    table = have.table
+    if table is None or now.schema_changes is not SchemaChanges.APPLY or before.target != now.target:
+        return []
+    alter = f"ALTER TABLE {qualified(now.target)} "
+    pairs, gone, _ = _match(before, now)
+    gone = [name for name in [*_dropped_generated(before, now), *gone] if table.column(name) is not None]
+    made = _drop_foreign_keys(table, have, gone, [])
+    made += _drop_key(now, table, alter) if _key_changes(before, now) else []
+    made += [f"{alter}DROP COLUMN {ident(name)}" for name in gone]
+    return made + _rename(alter, _renames(pairs, table))
 
 
 def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]:
@@ -119,7 +123,7 @@ def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]
     retyped = [was for before, was, after, _ in pairs if before.type.text != after.type.text]
     made = _drop_foreign_keys(table, have, gone, retyped)
     made += _drop_key(new, table, alter) if _key_changes(old, new) else []
-    renames = [(was, name) for _, was, _, name in pairs if was != name and table.column(was) is not None]
+    renames = _renames(pairs, table)
     dropped = [*_dropped_generated(old, new), *gone]
     made += [f"{alter}DROP COLUMN {ident(name)}" for name in dropped if table.column(name) is not None]
     made += _rename(alter, renames)
@@ -179,6 +183,10 @@ def _match(old: Route, new: Route) -> tuple[list[tuple[Column, str, Column, str]
         else:
             pairs.append((*before, column, name))
     return pairs, [name for _, name in left.values()], added
+
+
+def _renames(pairs: list[tuple[Column, str, Column, str]], table: TargetTable) -> list[tuple[str, str]]:
+    return [(was, name) for _, was, _, name in pairs if was != name and table.column(was) is not None]
 
 
 def _rename(alter: str, renames: list[tuple[str, str]]) -> list[str]:

@@ -65,9 +65,7 @@ class PostgresTarget:
         with self._connected() as connection, connection.transaction():
             connection.execute(_DDL_LOCK)
             have = catalog.shape(connection, route)
-            self._require_extensions(connection, route, have)
-            for statement in types.statements(route.source.types, have):
-                connection.execute(statement)
+            self._make_types(connection, route, have)
             if have.table is not None:
                 self._adopt(connection, route, have)
                 return
@@ -80,6 +78,11 @@ class PostgresTarget:
             connection.execute(ddl.comments(route, catalog.mark(self._pipeline, route.source.comment)))
             finish.complete_defaults(connection, route, self._problem)
         log.info("made a table", table=str(route.target), source=str(route.source.name))
+
+    def _make_types(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
+        self._require_extensions(connection, route, have)
+        for statement in types.statements(route.source.types, have):
+            connection.execute(statement)
 
     def _adopt(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
         """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
@@ -126,14 +129,18 @@ class PostgresTarget:
                     do=f"install {name} on the target's machine, or leave the columns out with `columns: exclude`",
                 )
 
-    def clear(self, route: Route) -> None:
+    def clear(self, route: Route, before: Route) -> None:
         epoch = self._begun()
         with self._connected() as connection, connection.transaction():
+            connection.execute(_DDL_LOCK)
             have = catalog.shape(connection, route)
             if have.table is not None:
                 self._empty(connection, route)
                 if have.table.made_by:
-                    for statement in alter.reshape(route, have, empty=True):
+                    self._make_types(connection, route, have)
+                    for statement in alter.moved(before, route, have):
+                        connection.execute(statement)
+                    for statement in alter.reshape(route, catalog.shape(connection, route), empty=True):
                         connection.execute(statement)
             cursor = RawCursor(connection)
             cursor.execute(bookkeeping.FENCE, [self._pipeline, epoch])
