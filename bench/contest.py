@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,10 +76,12 @@ class Contest:
                         source.execute(
                             "select pg_create_logical_replication_slot(%s, 'pgoutput')", (self.slot(contender, number),)
                         )
+                    _vacuum(pair.connect(pair.target, name))
 
     def run(self, rows: int) -> list[Run]:
         """Let each contender drain the backlog, in alternating order, and compare each result with the source."""
         pair, runs = self.pair, []
+        _vacuum(pair.connect(pair.source, self.database))
         with pair.connect(pair.source, self.database) as source:
             row = source.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None
@@ -130,6 +133,12 @@ class Contest:
             *(contender, number, rows, done - active, done - began, memory, cpu),
             *(meter.seconds for meter in meters),
         )
+
+
+def _vacuum(connected: AbstractContextManager[psycopg.Connection[Any]]) -> None:
+    """Do now what autovacuum would do beside the first of the runs, and leave every contender's pages alike."""
+    with connected as connection:
+        connection.execute("vacuum (analyze)")
 
 
 def _watch(

@@ -33,6 +33,9 @@ SETTINGS = {
     "fsync": "on",
     # No checkpoint in the middle of one contender's run and not of the other's.
     "max_wal_size": "16GB",
+    # A server that has been up for a while writes into log files that it recycles; making new ones is slower, and
+    # would be left to whoever comes first.
+    "min_wal_size": "2GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "max_replication_slots": "40",

@@ -26,6 +26,7 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.pgoutput_cy",
     "cdcflow.codecs.net_cy",
     "cdcflow.codecs.copytext_cy",
+    "cdcflow.codecs.order_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 

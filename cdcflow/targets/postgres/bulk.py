@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
 from cdcflow.codecs.net_cy import Netted, net
+from cdcflow.codecs.order_cy import by_key
 from cdcflow.model.frame import INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.postgres.plan import Plan
@@ -132,6 +133,7 @@ def _update(session: Session, stages: Stages, plan: Plan, frame: RowBatch, nette
         if not references or not plan.settable(places):
             continue
         stages.empty(session, plan)
+        references = by_key(frame.after, netted.merged, references, plan.key[0])
         staged = _stage(session, plan, frame, netted, references, places)
         updated = int(session.run(plan.update_from_stage(places)).command_tuples or 0)
         if updated < staged and not frame.idempotent:
