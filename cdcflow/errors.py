@@ -108,6 +108,15 @@ class RowRejected(OperatorError):
     """The target refuses one row for ever. Names table and key columns, never the values of other columns."""
 
 
+class ReplayCollision(RowRejected):
+    """A row that is applied for the second time meets another row's unique value: the target holds later rows of
+    the table already, and there is no order in which the two fit. A new copy mends it."""
+
+    def __init__(self, what: str, *, table_id: int, at: str = "", why: str = "", do: str = "") -> None:
+        super().__init__(what, at=at, why=why, do=do)
+        self.table_id = table_id
+
+
 class SchemaStop(OperatorError):
     """A schema change arrived and the rules say stop, or it cannot be followed."""
 

@@ -81,7 +81,7 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_rows: int = Field(default=100_000, ge=1, description="Close the batch at so many rows.")
+    max_rows: int = Field(default=50_000, ge=1, description="Close the batch at so many rows.")
     max_bytes: Size = Field(
         default=64_000_000, ge=1, description="Close the batch at this size.", json_schema_extra={"default": "64MB"}
     )

@@ -7,7 +7,15 @@ import time
 from collections import Counter
 from enum import Enum
 
-from cdcflow.errors import CdcflowError, Fenced, RowRejected, SchemaStop, TargetUnavailable, Unavailable
+from cdcflow.errors import (
+    CdcflowError,
+    Fenced,
+    ReplayCollision,
+    RowRejected,
+    SchemaStop,
+    TargetUnavailable,
+    Unavailable,
+)
 from cdcflow.flow import lease, lifecycle
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.inbox import Inbox, stops
@@ -126,13 +134,7 @@ class Following:
         try:
             receipt = self._parts.target.apply(batch)
         except RowRejected as rejected:
-            if not self._adapted():
-                raise
-            raise TargetUnavailable(
-                "a type had fewer values at the target than at the source, and has them now",
-                at=self._parts.target.address,
-                why=rejected.what,
-            ) from rejected
+            raise self._mended(rejected) from rejected
         self._open = not batch.complete
         if batch.complete:
             self._passed = later(self._passed, end)
@@ -147,10 +149,17 @@ class Following:
         self._outage.progress()
         self._account(batch, time.perf_counter() - began)
 
-    def _adapted(self) -> bool:
-        """Whether the target's types lacked values that the source's have: the log does not tell of new ones."""
+    def _mended(self, rejected: RowRejected) -> CdcflowError:
+        """Do what can be done about a row that the target refused; return what to raise: to try again, or the end."""
+        at, why = self._parts.target.address, rejected.what
+        if isinstance(rejected, ReplayCollision) and self._roster.start_over(rejected.table_id):
+            return TargetUnavailable("a table has to be copied again", at=at, why=f"{why} ({rejected.at})")
+        # The log does not tell of values that a type got.
         routes = self._parts.rules.replan(self._parts.source.tables()).routes
-        return self._parts.target.adapt([route for route in routes if route.source.id in self._roster.following])
+        if self._parts.target.adapt([route for route in routes if route.source.id in self._roster.following]):
+            what = "a type had fewer values at the target than at the source, and has them now"
+            return TargetUnavailable(what, at=at, why=why)
+        return rejected
 
     def _account(self, batch: ChangeBatch, seconds: float) -> None:
         rows: Counter[tuple[str, str]] = Counter()

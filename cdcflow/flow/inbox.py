@@ -25,7 +25,7 @@ READER_STALL_SECONDS = 0.08
 class Fill:
     """When a batch is full, and how long one may wait to become so."""
 
-    max_rows: int = 100_000
+    max_rows: int = 50_000
     max_bytes: int = 32 * 1024 * 1024
     max_delay: float = 0.0
 

@@ -37,6 +37,7 @@ class Roster:
         self._pipeline = parts.settings.pipeline
         self._records: dict[int, TableRecord] = {}
         self._routes: dict[int, Route] = {}
+        self._started_over: set[int] = set()
         self._lock = threading.RLock()
 
     def load(self, records: dict[int, TableRecord], routes: Iterable[Route]) -> None:
@@ -198,6 +199,15 @@ class Roster:
         if route is None or route.schema_changes is not SchemaChanges.IGNORE or table.id not in self:
             return route
         return keep_columns(route, self.followed(table.id))
+
+    def start_over(self, table_id: int) -> bool:
+        """Send a table back whose replay failed; return False where this run did so before and it did not help."""
+        with self._lock:
+            if table_id in self._started_over or table_id not in self._records:
+                return False
+            self._started_over.add(table_id)
+            self.put(lifecycle.again(self._records[table_id]))
+            return True
 
     def reshaped(self, old: Route, new: Route) -> None:
         """Remember a shape that was applied."""

@@ -168,3 +168,24 @@ def test_a_column_that_a_rename_brings_in_past_a_patterns_exclude_is_filled(made
     until(filled, limit=30, what="the column's older values are there")
     running.terminate()
     assert running.wait() == 0
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_replay_that_meets_a_later_unique_value_in_a_table_of_ones_own_copies_it_again(
+    made: Pair, killed: bool
+) -> None:
+    made.folder.write_config(source={"url": made.folder.source_url, "snapshot": {"chunk": "64KiB", "workers": 1}})
+    made.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, filler text);"
+        " INSERT INTO t SELECT n, 'u' || n, repeat('x', 500) FROM generate_series(1, 2000) n"
+    )
+    made.target.execute("CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, filler text)")
+    if killed:
+        made.commands.call("run", env={"CDCFLOW_KILL_AT": "chunk committed:2"}, exit_code=-9)
+    else:
+        made.run()
+    for change in ("'taken' WHERE id = 1990", "'free' WHERE id = 1990", "'taken' WHERE id = 1995"):
+        made.source.execute(f"UPDATE t SET u = {change}")
+    said = made.run()
+    made.same("t")
+    assert ("a table has to be copied again" in said) is killed

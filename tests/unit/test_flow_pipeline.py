@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from cdcflow.errors import (
     ConfigError,
     Fenced,
     PositionLost,
+    ReplayCollision,
     RowRejected,
     SourceUnavailable,
     TableRefused,
@@ -280,6 +282,21 @@ def test_a_row_that_is_rejected_in_the_stream_stops_with_what_came_before_applie
     stage.faults.planned.clear()
     run(stage)
     assert stage.same()
+
+
+def test_a_replay_that_collides_has_its_table_copied_again_but_only_once_in_a_run() -> None:
+    stage = shop()
+    run(stage)
+    busy(stage)
+    collision = Fault("before commit", lambda: ReplayCollision("taken", table_id=1), 1)
+    stage.faults.planned = [collision]
+    copied = run(stage).rows_copied
+    assert copied == len(stage.world.rows(1))
+    assert stage.same()
+    busy(stage, 1)
+    stage.faults.planned = [replace(collision, nth=1), replace(collision, nth=2)]
+    with pytest.raises(ReplayCollision):
+        run(stage)
 
 
 def test_a_lost_lease_stops_the_run() -> None:

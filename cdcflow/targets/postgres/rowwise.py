@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from cdcflow.engines.postgres.errors import translate
-from cdcflow.errors import CdcflowError, OperatorError, RowRejected
+from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowRejected
 from cdcflow.model.change import Rows
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
@@ -19,6 +19,9 @@ PlanOf = Callable[[RowBatch], Plan]
 
 # How much of a key's text an error shows.
 _SHOWN_KEY_CHARACTERS = 80
+
+# unique_violation, exclusion_violation: another row has the value.
+_TAKEN = ("23505", "23P01")
 
 
 class RowMissing(Exception):  # noqa: N818 - a reason to go slower, not a failure
@@ -31,6 +34,7 @@ class Change:
 
     strict: the row must be there for an update to have its effect.
     image: the new row's written columns, None where the log does not have all of them.
+    replayed: the target may hold this row, or later ones, already.
     """
 
     sql: str
@@ -40,6 +44,7 @@ class Change:
     op: int
     strict: bool = False
     image: list[bytes | None] | None = None
+    replayed: bool = False
 
 
 def changes(rows: Rows, plan_of: PlanOf) -> Iterator[Change]:
@@ -52,7 +57,9 @@ def changes(rows: Rows, plan_of: PlanOf) -> Iterator[Change]:
     readers = {number: frame.rows() for number, frame in rows.frames.items()}
     for number in memoryview(rows.order).cast("I"):
         op, before, after = next(readers[number])
-        yield from _change(plans[number], op, before, after, idempotent=rows.frames[number].idempotent)
+        idempotent = rows.frames[number].idempotent
+        for change in _change(plans[number], op, before, after, idempotent=idempotent):
+            yield replace(change, replayed=True) if idempotent else change
 
 
 def _change(
@@ -181,9 +188,13 @@ def rejected(error: psycopg.Error, change: Change, at: str) -> CdcflowError:
         return found
     route = change.plan.route
     key = _shown(change)
+    where = f"table {route.target} at {at}, from {route.source.name}" + (f", key {key}" if key else "")
+    if change.replayed and error.sqlstate in _TAKEN:
+        do = f"cdcflow resync {route.source.name}"
+        return ReplayCollision(found.what, table_id=route.source.id, at=where, why=found.why, do=do)
     return RowRejected(
         found.what,
-        at=f"table {route.target} at {at}, from {route.source.name}" + (f", key {key}" if key else ""),
+        at=where,
         why=found.why,
         do=f"change table {route.target} so that it takes what the source holds, or mend the row at the source"
         f" and run cdcflow resync {route.source.name}; or exclude the column or the table in the rules",
