@@ -14,7 +14,7 @@ from cdcflow import config as configs
 from cdcflow import registry
 from cdcflow.config import Config
 from cdcflow.errors import Fenced, Unavailable
-from cdcflow.flow import bootstrap, lifecycle
+from cdcflow.flow import bootstrap
 from cdcflow.flow.parts import Parts, Settings
 from cdcflow.flow.pipeline import Again, Does, Run
 from cdcflow.flow.progress import Fanout, Observer, Report
@@ -205,7 +205,7 @@ class Pipeline:
         store = registry.open_store(self.config)
         try:
             chosen = bootstrap.choose(store.tables(self.name).values(), tables)
-            store.mark(self.name, [record.table_id for record in chosen], lifecycle.AGAIN)
+            store.ask(self.name, [record.table_id for record in chosen])
         finally:
             store.close()
         return [f"{name}: the running instance was asked to copy it again" for name in tables]

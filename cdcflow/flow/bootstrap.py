@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -13,12 +13,16 @@ from cdcflow.flow.parts import Parts
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Snapshot
-from cdcflow.model.position import Checkpoint
+from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
+from cdcflow.model.schema import TableName
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
+
+# Between two views of a table that is altered while it is copied.
+AGAIN_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -79,6 +83,9 @@ def open_log(parts: Parts, roster: Roster) -> Log:
         source.resume(checkpoint)
         who = dict(source.identity())
         if who != checkpoint.source:  # a failover that lost nothing: what comes next is compared with this server
+            # A copy may hold rows from behind the checkpoint that the new history does not have.
+            for table_id in roster.ids(TableState.COPYING, TableState.CATCHING_UP):
+                roster.change(table_id, lifecycle.again)
             checkpoint = Checkpoint(pipeline, checkpoint.position, who, roster.epoch)
             store.save(checkpoint)
         return Log(checkpoint)
@@ -91,6 +98,7 @@ def open_log(parts: Parts, roster: Roster) -> Log:
             why="the source has a slot of this pipeline, or tables were copied, and nothing says how far the target is",
             do="cdcflow resync --all",
         )
+    roster.known_before = True  # what comes next may fail half-way, and its slot is then ours
     return make_log(parts, roster)
 
 
@@ -99,7 +107,7 @@ def make_log(parts: Parts, roster: Roster) -> Log:
     source, pipeline = parts.source, parts.settings.pipeline
     routes = roster.routes(record.table_id for record in roster.records() if record.state is not TableState.FAILED)
     stamps = source.stamps([route.source.id for route in routes])
-    snapshot = source.prepare(routes)
+    snapshot = source.prepare(routes, parts.stop)
     try:
         moment("slot made")
         checkpoint = Checkpoint(pipeline, str(snapshot.position), dict(source.identity()), roster.epoch)
@@ -122,24 +130,34 @@ def copy(parts: Parts, roster: Roster, opened: Log, table_ids: list[int]) -> Non
     checkpoint = parts.source.parse(opened.checkpoint.position)
     snapshot, stamps = opened.snapshot, opened.stamps
     opened.snapshot = None
+    begun = list(table_ids)
     try:
         while table_ids and not parts.stop.is_set():
             if snapshot is None or stamps is None:
                 include(parts, roster, table_ids)
                 stamps = parts.source.stamps(table_ids)
-                snapshot = parts.source.snapshot()
+                snapshot = parts.source.snapshot(parts.stop)
             copied = Round(parts, roster, snapshot, stamps).run(table_ids)
+            roster.begun(table_ids)
             for table_id in copied.finished:
-                roster.put(lifecycle.joining(roster.record(table_id), checkpoint, parts.source.parse))
+                join(parts, roster, table_id, checkpoint)
             table_ids = [table_id for table_id in copied.again if table_id in roster]
             snapshot.close()
             snapshot = None
             if table_ids:
+                parts.stop.wait(AGAIN_SECONDS)
                 refresh(parts, roster)
                 table_ids = [table_id for table_id in table_ids if table_id in roster]
     finally:
+        roster.begun(begun)
         if snapshot is not None:
             snapshot.close()
+
+
+def join(parts: Parts, roster: Roster, table_id: int, checkpoint: Position) -> None:
+    """Let a table whose copy is whole into the stream that is opened next."""
+    parse = parts.source.parse
+    roster.change(table_id, lambda record: lifecycle.joining(record, checkpoint, parse))
 
 
 def refresh(parts: Parts, roster: Roster) -> list[Route]:
@@ -154,20 +172,26 @@ def refresh(parts: Parts, roster: Roster) -> list[Route]:
 
 
 def include(parts: Parts, roster: Roster, table_ids: Iterable[int]) -> None:
-    """Make the log carry what is captured already and these tables. Before their snapshot is taken, always."""
-    routes = {route.source.id: route for route in roster.captured()}
-    routes.update((table_id, roster.route(table_id)) for table_id in table_ids)
-    parts.source.include(list(routes.values()))
+    """Make the log carry what is captured already and these tables. Before their snapshot is taken, always.
+
+    It carries them until `Roster.begun`, whoever else calls this meanwhile: by then their records say it.
+    """
+    with roster.publishing:
+        roster.begin(table_ids)
+        parts.source.include(roster.captured())
 
 
-def choose(records: Iterable[TableRecord], names: Iterable[str]) -> list[TableRecord]:
-    """Return the records of the tables with these source names.
+def choose(
+    records: Iterable[TableRecord], names: Iterable[str], renamed: Mapping[TableName, TableName] | None = None
+) -> list[TableRecord]:
+    """Return the records of the tables with these source names, or with the ones that they have now (`renamed`).
 
     Raises:
         UsageError: a name that no table of the pipeline has.
     """
     names = list(names)
     by_name = {str(record.source): record for record in records}
+    by_name.update((str(name), by_name[str(old)]) for old, name in (renamed or {}).items() if str(old) in by_name)
     unknown = [name for name in names if name not in by_name]
     if unknown:
         close = get_close_matches(unknown[0], by_name, n=1)
@@ -176,7 +200,7 @@ def choose(records: Iterable[TableRecord], names: Iterable[str]) -> list[TableRe
             why=f"it has {', '.join(sorted(by_name)[:10])}",
             do=f'did you mean "{close[0]}"?' if close else "cdcflow status shows the tables",
         )
-    return [by_name[name] for name in dict.fromkeys(names)]
+    return list({by_name[name].table_id: by_name[name] for name in names}.values())
 
 
 def uncopied(records: Iterable[TableRecord]) -> list[TableRecord]:

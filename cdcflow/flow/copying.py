@@ -19,7 +19,7 @@ from cdcflow.errors import (
 from cdcflow.flow import lease, lifecycle, shapes
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.roster import Roster
-from cdcflow.model.copy import Chunk, DoneChunk, TableState
+from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.ports import Loader, Snapshot
 from cdcflow.model.route import Route
 from cdcflow.ops.logs import get_logger
@@ -43,8 +43,8 @@ class _Job:
     merge: bool
     rows: int = 0
     bytes: int = 0
-    running: int = 0
-    over: bool = False
+    left: int = 0  # chunks that are not in the target yet: the table is whole when there are none
+    over: bool = False  # whole, failed, or sent back
 
 
 @dataclass(slots=True)
@@ -60,6 +60,20 @@ def concerns_one_table(error: CdcflowError) -> bool:
     if isinstance(error, (Fenced, PositionLost, SourceChanged)):
         return False
     return error.retry is Retry.OPERATOR or isinstance(error, ConfigError)
+
+
+def fail(roster: Roster, table_id: int, error: CdcflowError) -> None:
+    """Fail a table with what happened to it."""
+
+    def failed(record: TableRecord) -> TableRecord:
+        reason = error.what if not error.at else f"{error.what} ({error.at})"
+        again = f"cdcflow resync {record.source}"
+        do = error.do if again in error.do else f"{error.do}; then {again}" if error.do else again
+        return lifecycle.failed(record, reason, do)
+
+    record = roster.change(table_id, failed)
+    if record is not None:
+        log.error("table cannot be copied", table=str(record.source), **error.fields())
 
 
 class Round:
@@ -90,7 +104,8 @@ class Round:
         for table_id in table_ids:
             if self._parts.stop.is_set():
                 break
-            self._open(table_id)
+            if table_id in self._roster:
+                self._open(table_id)
         count = min(self._parts.settings.workers, sum(len(job.chunks) for job in self._jobs.values()))
         workers = [threading.Thread(target=self._work, name=f"cdcflow-copy-{n}", daemon=True) for n in range(count)]
         for worker in workers:
@@ -115,17 +130,19 @@ class Round:
         record, route = roster.record(table_id), roster.route(table_id)
         try:
             done: list[DoneChunk] = []
-            if record.state is TableState.COPYING:
+            if record.state is TableState.COPYING and roster.same_shape(table_id):
                 done = self._parts.store.chunks(self._pipeline, table_id)
+            elif record.state is TableState.COPYING:
+                self._empty(table_id, "altered since its copy began")
             elif record.reason == lifecycle.AGAIN:
                 target.clear(route, roster.followed(table_id))
+            else:  # what an earlier copy, to another place, has left on record says nothing of this one
+                self._parts.store.forget_chunks(self._pipeline, roster.epoch, table_id)
             target.create(route)
             try:
                 chunks = self._snapshot.plan(route, done)
             except CopyRestart as restart:
-                log.info("copy starts over", table=str(record.source), why=restart.what)
-                roster.put(lifecycle.again(record))
-                target.clear(route, roster.followed(table_id))
+                self._empty(table_id, restart.what)
                 done = []
                 chunks = self._snapshot.plan(route, done)
         except CdcflowError as error:
@@ -136,13 +153,21 @@ class Round:
         resumed = bool(done)
         shape = shapes.to_text(route)
         stamp = self._stamps.get(table_id, "")
-        roster.put(lifecycle.copying(record, self._snapshot.position, stamp, shape, resumed=resumed))
-        job = _Job(route, list(reversed(chunks)), resumed, sum(c.rows for c in done), sum(c.bytes for c in done))
+        roster.put(lifecycle.copying(record, route, self._snapshot.position, stamp, shape, resumed=resumed))
+        rows, size = sum(chunk.rows for chunk in done), sum(chunk.bytes for chunk in done)
+        job = _Job(route, list(reversed(chunks)), resumed, rows, size, len(chunks))
         self._jobs[table_id] = job
         log.info("copying table", table=str(record.source), chunks=len(chunks), resumed=resumed)
         self._tell(job)
         if not chunks:
             self._finish(table_id, job)
+
+    def _empty(self, table_id: int, why: str) -> None:
+        """Begin a table that was partly copied anew."""
+        route, before = self._roster.route(table_id), self._roster.followed(table_id)
+        log.info("copy starts over", table=str(route.source.name), why=why)
+        self._roster.change(table_id, lifecycle.again)
+        self._parts.target.clear(route, before)
 
     # -- the workers
 
@@ -185,9 +210,7 @@ class Round:
             if not open_jobs:
                 return None
             table_id = max(open_jobs)[1]
-            job = self._jobs[table_id]
-            job.running += 1
-            return table_id, job.chunks.pop()
+            return table_id, self._jobs[table_id].chunks.pop()
 
     def _load(self, loader: Loader, table_id: int, chunk: Chunk) -> None:
         job, snapshot = self._jobs[table_id], self._snapshot
@@ -199,12 +222,12 @@ class Round:
         blocks = self._watched(snapshot.read(job.route, chunk), job)
         done = loader.load(job.route, chunk, blocks, record, merge=job.merge or bool(chunk.changed_since))
         with self._changed:
-            job.running -= 1
+            job.left -= 1
             job.rows += done.rows
             job.bytes += done.bytes
             self._parts.report.rows_copied += done.rows
             self._parts.report.bytes_copied += done.bytes
-            over = not job.chunks and not job.running and not job.over
+            over = not job.left and not job.over
             self._changed.notify_all()
         self._tell(job)
         if over:
@@ -219,10 +242,10 @@ class Round:
 
     def _finish(self, table_id: int, job: _Job) -> None:
         job.over = True
-        record = replace(self._roster.record(table_id), rows=job.rows)
-        self._roster.put(record)
+        if self._roster.change(table_id, lambda record: replace(record, rows=job.rows)) is None:
+            return  # dropped at the source meanwhile
         self._copied.finished.append(table_id)
-        log.info("table copied", table=str(record.source), rows=job.rows, bytes=job.bytes)
+        log.info("table copied", table=str(job.route.source.name), rows=job.rows, bytes=job.bytes)
 
     def _give_up(self, table_id: int, error: CdcflowError) -> None:
         """Fail one table, or send it back to the start."""
@@ -242,19 +265,14 @@ class Round:
         job = self._jobs[table_id]
         with self._changed:
             job.chunks.clear()
-            job.running -= 1
             self._changed.notify_all()
 
     def _fail(self, table_id: int, error: CdcflowError) -> None:
-        record = self._roster.record(table_id)
-        log.error("table cannot be copied", table=str(record.source), **error.fields())
-        reason = error.what if not error.at else f"{error.what} ({error.at})"
-        then = f"cdcflow resync {record.source}"
-        self._roster.put(lifecycle.failed(record, reason, f"{error.do}; then {then}" if error.do else then))
+        fail(self._roster, table_id, error)
 
     def _restart(self, table_id: int) -> None:
-        self._roster.put(lifecycle.again(self._roster.record(table_id)))
-        self._copied.again.append(table_id)
+        if self._roster.change(table_id, lifecycle.again) is not None:
+            self._copied.again.append(table_id)
 
     def _tell(self, job: _Job) -> None:
         table = job.route.source

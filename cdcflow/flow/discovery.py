@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from cdcflow.errors import CdcflowError, Retry
 from cdcflow.flow import bootstrap, lifecycle
-from cdcflow.flow.copying import Round, concerns_one_table
+from cdcflow.flow.copying import Round, concerns_one_table, fail
 from cdcflow.flow.ledger import Ledger
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.retries import Outage
@@ -18,6 +19,9 @@ from cdcflow.model.route import Route
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
+
+# Where somebody's wish for a new copy is followed at once; a table that is being copied is asked again later.
+_ASKABLE = (TableState.LIVE, TableState.FAILED, TableState.CATCHING_UP)
 
 # How often a wish to the applying thread is looked at again.
 HANDSHAKE_SECONDS = 0.05
@@ -36,7 +40,7 @@ class Keeper:
         self._parts = parts
         self._roster = roster
         self._ledger = ledger
-        self._copies = copies
+        self.copies = copies
         self._ended = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -63,14 +67,14 @@ class Keeper:
     @property
     def busy(self) -> bool:
         """Whether a table waits for its copy, is copied, or waits to join the stream."""
-        return self._copies and (not self.looked or bool(self._whole) or bool(self._waiting()))
+        return self.copies and (not self.looked or bool(self._whole) or bool(self._waiting()))
 
     def take_whole(self) -> list[int]:
         """Return the tables whose copy is whole, which the next stream must take in."""
         with self._lock:
             whole, self._whole = sorted(self._whole), set()
             self.wants_reopen = False
-        return whole
+        return [table_id for table_id in whole if table_id in self._roster]
 
     # -- the thread
 
@@ -103,12 +107,14 @@ class Keeper:
                 raise
             self._tell("tables", error)
             fresh = []
-        self._ledger.keep(self._roster)
+        # A table that is gone, or failed, does not need the log any more.
+        failed = self._roster.ids(TableState.FAILED)
+        self._ledger.keep([r.table_id for r in self._roster.records() if r.table_id not in failed])
         for route in fresh:
             self._admit(route)
         self._rewritten()
         self.looked = True
-        if self._copies:
+        if self.copies:
             self._copy(self._waiting())
 
     def _admit(self, route: Route) -> None:
@@ -124,23 +130,23 @@ class Keeper:
 
     def _rewritten(self) -> None:
         """Send tables back whose rows changed without row events, and those that somebody asked to copy again."""
-        records = {r.table_id: r for r in self._roster.records() if r.state is TableState.LIVE and r.stamp}
-        stamps = self._parts.source.stamps(list(records))
-        for table_id, record in records.items():
-            stamp = stamps.get(table_id)
-            if stamp is None or stamp == record.stamp:
-                continue
-            if self._parts.source.rewritten(record.stamp, stamp):
-                log.warning("table was rewritten at the source, it is copied again", table=str(record.source))
-                self._roster.put(lifecycle.again(record))
-            else:  # compared with what is now, or two harmless changes would look like one rewrite
-                self._roster.put(replace(record, stamp=stamp))
-        for table_id, remembered in self._parts.store.tables(self._parts.settings.pipeline).items():
-            if remembered.reason == lifecycle.AGAIN and table_id in self._roster:
-                record = self._roster.record(table_id)
-                if record.state in (TableState.LIVE, TableState.FAILED):
-                    log.info("table is copied again, as asked", table=str(record.source))
-                    self._roster.put(lifecycle.again(record))
+        for table_id in self._parts.store.asked(self._parts.settings.pipeline):
+            asked = self._roster.change(table_id, lambda r: lifecycle.again(r) if r.state in _ASKABLE else None)
+            if asked is not None:
+                log.info("table is copied again, as asked", table=str(asked.source))
+        stamps = self._parts.source.stamps(self._roster.ids(TableState.LIVE))
+        for table_id, stamp in stamps.items():
+            changed = self._roster.change(table_id, partial(self._stamped, stamp=stamp))
+            if changed is not None and changed.state is TableState.PENDING:
+                log.warning("table was rewritten at the source, it is copied again", table=str(changed.source))
+
+    def _stamped(self, record: TableRecord, *, stamp: str) -> TableRecord | None:
+        """Compare a live table with its fingerprint of now."""
+        if record.state is not TableState.LIVE or not record.stamp or stamp == record.stamp:
+            return None
+        if self._parts.source.rewritten(record.stamp, stamp):
+            return lifecycle.again(record)
+        return replace(record, stamp=stamp)  # or two harmless changes would look like one rewrite
 
     def _waiting(self) -> list[int]:
         with self._lock:
@@ -160,28 +166,55 @@ class Keeper:
         mine = [table_id for table_id in table_ids if table_id not in keyless]
         if not mine or not self._unfollowed(mine):
             return
-        bootstrap.include(self._parts, self._roster, mine)
-        stamps = self._parts.source.stamps(mine)
+        mine = self._included(mine)
+        try:
+            finished = self._copied(mine) if mine else []
+        finally:
+            self._roster.begun(mine)
+            for record in self._roster.records():
+                if record.table_id in mine and record.state in (TableState.FAILED, TableState.PENDING):
+                    self._ledger.let_go(record.table_id)
+        with self._lock:
+            self._whole.update(finished)
+            self.wants_reopen = self.wants_reopen or bool(finished)
+
+    def _included(self, table_ids: Sequence[int]) -> list[int]:
+        """Have the log carry the tables, until `Roster.begun`; return those that it carries now. One that cannot
+        be captured fails, and keeps none of the others back."""
+        try:
+            bootstrap.include(self._parts, self._roster, table_ids)
+        except CdcflowError as error:
+            self._roster.begun(table_ids)
+            if not concerns_one_table(error):
+                raise
+            if len(table_ids) == 1:
+                fail(self._roster, table_ids[0], error)
+                return []
+            return [table_id for each in table_ids for table_id in self._included([each])]
+        return list(table_ids)
+
+    def _copied(self, table_ids: Sequence[int]) -> list[int]:
+        """Copy tables that the log carries under a view of their own; return those whose copy is whole."""
+        stamps = self._parts.source.stamps(table_ids)
         # From here on the source must keep its log, and where exactly is known only when the view is there.
         self._ledger.freeze()
         try:
-            snapshot = self._parts.source.snapshot()
-            for table_id in mine:
-                start = self._roster.record(table_id).copied_from or str(snapshot.position)
-                self._ledger.hold(table_id, self._parts.source.parse(start))
+            snapshot = self._parts.source.snapshot(self._ended)
+            for record in self._roster.records():
+                if record.table_id in table_ids:
+                    start = record.copied_from or str(snapshot.position)
+                    self._ledger.hold(record.table_id, self._parts.source.parse(start))
+        except CdcflowError as error:
+            if not concerns_one_table(error):
+                raise
+            self._tell("the view of a copy", error)  # no slot is free now: looked at again
+            return []
         finally:
             self._ledger.thaw()
         try:
-            copied = Round(self._parts, self._roster, snapshot, stamps).run(mine, self._ended)
+            return Round(self._parts, self._roster, snapshot, stamps).run(table_ids, self._ended).finished
         finally:
             snapshot.close()
-        for table_id in mine:
-            record: TableRecord = self._roster.record(table_id)
-            if record.state in (TableState.FAILED, TableState.PENDING):
-                self._ledger.let_go(table_id)
-        with self._lock:
-            self._whole.update(copied.finished)
-            self.wants_reopen = self.wants_reopen or bool(copied.finished)
 
     def _unfollowed(self, table_ids: Sequence[int]) -> bool:
         """Wait until no open stream has the tables; return False when told to end before."""
@@ -194,4 +227,4 @@ class Keeper:
         """Log a problem that stays, once."""
         if error.what not in self._told:
             self._told.add(error.what)
-            log.error(f"{what} cannot be planned", **error.fields())
+            log.error(f"{what} cannot be had", **error.fields())

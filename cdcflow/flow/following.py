@@ -25,7 +25,7 @@ from cdcflow.flow.reader import Reader
 from cdcflow.flow.retries import Outage
 from cdcflow.flow.roster import Roster
 from cdcflow.model.change import ChangeBatch, Heartbeat, Rows, SchemaChange, Truncate
-from cdcflow.model.copy import TableState
+from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.frame import DELETE, INSERT, UPDATE
 from cdcflow.model.position import Position
 from cdcflow.ops.logs import get_logger
@@ -152,7 +152,7 @@ class Following:
     def _mended(self, rejected: RowRejected) -> CdcflowError:
         """Do what can be done about a row that the target refused; return what to raise: to try again, or the end."""
         at, why = self._parts.target.address, rejected.what
-        if isinstance(rejected, ReplayCollision) and self._roster.start_over(rejected.table_id):
+        if isinstance(rejected, ReplayCollision) and self._keeper.copies and self._roster.start_over(rejected.table_id):
             return TargetUnavailable("a table has to be copied again", at=at, why=f"{why} ({rejected.at})")
         # The log does not tell of values that a type got.
         routes = self._parts.rules.replan(self._parts.source.tables()).routes
@@ -229,10 +229,17 @@ class Following:
 
     def _promote(self) -> None:
         """Call tables live that the stream has brought past their copy, then make their indexes."""
+        parse = self._parts.source.parse
+
+        def promoted(record: TableRecord) -> TableRecord | None:
+            past = record.state is TableState.CATCHING_UP and self._passed.covers(parse(record.copied_upto))
+            return lifecycle.live(record) if past else None
+
         for table_id in self._roster.ids(TableState.CATCHING_UP):
-            record = self._roster.record(table_id)
-            if table_id in self._roster.following and self._passed.covers(self._parts.source.parse(record.copied_upto)):
-                self._roster.put(lifecycle.live(record))
+            if table_id not in self._roster.following:
+                continue
+            record = self._roster.change(table_id, promoted)
+            if record is not None:
                 self._ledger.let_go(table_id)
                 self._finish_due = True
                 log.info("table is live", table=str(record.source))

@@ -69,10 +69,14 @@ def hold(record: TableRecord, checkpoint: Position, parse: Parse) -> Position | 
     return parse(record.copied_from)
 
 
-def copying(record: TableRecord, position: Position, stamp: str, shape: str, *, resumed: bool) -> TableRecord:
+def copying(
+    record: TableRecord, route: Route, position: Position, stamp: str, shape: str, *, resumed: bool
+) -> TableRecord:
     """The table is being copied under a snapshot at `position`."""
     return replace(
         record,
+        source=route.source.name,
+        target=route.target,
         state=TableState.COPYING,
         copied_from=record.copied_from if resumed else str(position),
         copied_upto=str(position),

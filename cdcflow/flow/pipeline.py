@@ -73,6 +73,9 @@ class Run:
                     if self._session():
                         break
                 except CdcflowError as error:
+                    if parts.stop.is_set() and isinstance(error, Unavailable):
+                        log.info("ended while a server was away", **error.fields())
+                        break
                     self._wait(error)
         finally:
             parts.report.seconds = time.monotonic() - began
@@ -113,7 +116,8 @@ class Run:
 
     def _mark(self, roster: Roster, again: Again) -> None:
         """Send tables back to the start. May be repeated until it is on record."""
-        chosen = bootstrap.choose(roster.records(), again.names) if not again.every else roster.records()
+        renamed = {record.source: roster.route(record.table_id).source.name for record in roster.records()}
+        chosen = roster.records() if again.every else bootstrap.choose(roster.records(), again.names, renamed)
         roster.put(*(lifecycle.again(record) for record in chosen))
         log.info("tables are copied again", tables=len(chosen))
         if again.every:
@@ -125,7 +129,7 @@ class Run:
         """Find where to go on, and make the target's session the only one that writes."""
         parts = self._parts
         parts.target.begin(parts.settings.pipeline, roster.epoch)
-        if Does.COPY not in self._does:
+        if Does.COPY not in self._does and self._ledger is None:
             self._require_copied(roster)
         if self._opened is None:
             self._opened = bootstrap.open_log(parts, roster)
@@ -159,11 +163,12 @@ class Run:
             return
         if self._keeper is not None:
             for table_id in self._keeper.take_whole():
-                roster.put(lifecycle.joining(roster.record(table_id), checkpoint, parts.source.parse))
+                bootstrap.join(parts, roster, table_id, checkpoint)
         waiting = roster.ids(TableState.PENDING, TableState.COPYING)
-        if Does.FOLLOW in self._does and roster.ids(TableState.LIVE):
+        if self._keeper is not None or (Does.FOLLOW in self._does and roster.ids(TableState.LIVE)):
             # The others stream meanwhile; see `Keeper` for those without a key.
-            waiting = [table_id for table_id in waiting if not roster.route(table_id).key]
+            keyless = {route.source.id for route in roster.routes(waiting) if not route.key}
+            waiting = [table_id for table_id in waiting if table_id in keyless]
         if waiting:
             parts.observer.state("copying")
             bootstrap.copy(parts, roster, opened, waiting)

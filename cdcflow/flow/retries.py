@@ -12,7 +12,8 @@ from cdcflow.errors import CdcflowError, Retry
 OUTAGE_SECONDS = 300.0
 
 # A failure so long after the last one begins a new stretch: an idle pipeline makes no progress that it could show.
-CALM_SECONDS = 60.0
+# Longer than a single attempt can take that comes to nothing (a server that answers and then is silent).
+CALM_SECONDS = 180.0
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0

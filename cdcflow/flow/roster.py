@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from cdcflow.flow import lifecycle, shapes
@@ -25,6 +25,8 @@ _COPIED = frozenset({TableState.COPYING, TableState.CATCHING_UP, TableState.LIVE
 class Roster:
     """Every table that the rules name, by its number. Any thread; what is put is in the state when it returns.
 
+    Two threads write: who changes a record does it by `change`, which reads and writes it as one step.
+
     A route is known in two shapes: `route` is the table as it is at the source now (a copy uses it), and
     `followed` as it was at the checkpoint (the stream's next rows look like that).
     """
@@ -38,6 +40,8 @@ class Roster:
         self._records: dict[int, TableRecord] = {}
         self._routes: dict[int, Route] = {}
         self._started_over: set[int] = set()
+        self._beginning: set[int] = set()
+        self.publishing = threading.Lock()  # held while the source is told what the log has to carry
         self._lock = threading.RLock()
 
     def load(self, records: dict[int, TableRecord], routes: Iterable[Route]) -> None:
@@ -90,6 +94,18 @@ class Roster:
                 if before is None or before.state is not record.state:
                     self._tell(record)
 
+    def change(self, table_id: int, how: Callable[[TableRecord], TableRecord | None]) -> TableRecord | None:
+        """Replace a table's record by what `how` makes of it; None from `how`, or no such table, changes nothing.
+
+        Returns the new record, None where nothing was changed. Raises as `put`.
+        """
+        with self._lock:
+            record = self._records.get(table_id)
+            changed = None if record is None else how(record)
+            if changed is not None:
+                self.put(changed)
+            return changed
+
     def drop(self, table_ids: Sequence[int]) -> None:
         """Forget tables that are no longer at the source or in the rules. The target keeps its copy."""
         with self._lock:
@@ -126,12 +142,25 @@ class Roster:
             return self._routes[table_id]
 
     def routes(self, table_ids: Iterable[int]) -> list[Route]:
+        """Return the tables' routes; a table that is gone by now has none."""
         with self._lock:
-            return [self._routes[table_id] for table_id in table_ids]
+            return [self._routes[table_id] for table_id in table_ids if table_id in self._routes]
 
     def captured(self) -> list[Route]:
         """Return the routes of the tables whose changes the log has to carry."""
-        return self.routes(self.ids(TableState.COPYING, TableState.CATCHING_UP, TableState.LIVE))
+        with self._lock:
+            wanted = self.ids(TableState.COPYING, TableState.CATCHING_UP, TableState.LIVE)
+            return self.routes({*wanted, *self._beginning})
+
+    def begin(self, table_ids: Iterable[int]) -> None:
+        """From now on the log has to carry these tables, though their records do not say yet that they are copied."""
+        with self._lock:
+            self._beginning.update(table_ids)
+
+    def begun(self, table_ids: Iterable[int]) -> None:
+        """Their records say it now, or they are not copied after all."""
+        with self._lock:
+            self._beginning.difference_update(table_ids)
 
     def follows(self, checkpoint: Position) -> dict[int, Follow]:
         """Say how a stream that is opened at `checkpoint` treats each table."""
@@ -208,6 +237,14 @@ class Roster:
             self._started_over.add(table_id)
             self.put(lifecycle.again(self._records[table_id]))
             return True
+
+    def same_shape(self, table_id: int) -> bool:
+        """Whether a table is still as it was when its copy began."""
+        before = self._remembered(table_id)
+        if before is None:
+            return False
+        then, now = before.table, self.route(table_id).source
+        return (then.columns, then.key, then.name) == (now.columns, now.key, now.name)
 
     def reshaped(self, old: Route, new: Route) -> None:
         """Remember a shape that was applied."""

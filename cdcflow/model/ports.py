@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Protocol
 
 from cdcflow.model.change import ChangeBatch, Heartbeat, Receipt
@@ -117,9 +118,13 @@ class Source(Protocol):
     def prepared(self) -> bool:
         """Whether the durable part of this pipeline (slot and publication) exists at the source."""
 
-    def prepare(self, routes: Sequence[Route]) -> Snapshot:
+    def prepare(self, routes: Sequence[Route], ended: Event | None = None) -> Snapshot:
         """Make the durable part anew (dropping what an unfinished attempt left) and return the view of the
-        data at exactly the position where the log begins. Nothing is lost between the two."""
+        data at exactly the position where the log begins. Nothing is lost between the two.
+
+        Raises:
+            SourceUnavailable: `ended` was set while it waited for transactions to end.
+        """
 
     def include(self, routes: Sequence[Route]) -> None:
         """Make the log carry exactly these tables from now on. Idempotent.
@@ -128,8 +133,8 @@ class Source(Protocol):
             TableRefused: one of them is new to the log and must not be captured as it is (see `refusal`).
         """
 
-    def snapshot(self) -> Snapshot:
-        """Return a new consistent view with its exact position, independent of the stream."""
+    def snapshot(self, ended: Event | None = None) -> Snapshot:
+        """Return a new consistent view with its exact position, independent of the stream. Raises as `prepare`."""
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Compare the checkpoint with the source before streaming from it.
@@ -285,14 +290,20 @@ class Store(Protocol):
     def put(self, pipeline: str, epoch: int, records: Sequence[TableRecord]) -> None:
         """Insert or replace table records. Raises Fenced."""
 
-    def mark(self, pipeline: str, table_ids: Sequence[int], reason: str) -> None:
-        """Set the `reason` of table records without the lease: a note for the instance that holds it, which
-        reads the records every few seconds."""
+    def ask(self, pipeline: str, table_ids: Sequence[int]) -> None:
+        """Leave the wish, without the lease, that tables be copied again: the instance that holds it looks every
+        few seconds. It stays until `put` makes the table pending."""
+
+    def asked(self, pipeline: str) -> list[int]:
+        """Return the tables that somebody wished to be copied again."""
 
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         """Forget tables and their chunks. Raises Fenced."""
 
     def chunks(self, pipeline: str, table_id: int) -> list[DoneChunk]: ...
+
+    def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
+        """Forget a table's finished chunks. Raises Fenced."""
 
     def forget(self, pipeline: str) -> None:
         """Remove all that is remembered of the pipeline (teardown)."""

@@ -12,7 +12,7 @@ from cdcflow.errors import CdcflowError, OperatorError
 from cdcflow.state.tables import SCHEMA
 
 # In order. Kept here so that a start with nothing to do need not load Alembic; a test compares it with the files.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 
 # Two that migrate one database take turns. The number is "cdcflow" in ASCII.
 _MIGRATION_LOCK: Final = int.from_bytes(b"cdcflow", "big")

@@ -163,11 +163,16 @@ class SqlStore:
             if rows:
                 connection.execute(self._upsert(), rows)
 
-    def mark(self, pipeline: str, table_ids: Sequence[int], reason: str) -> None:
-        """As `Store.mark`."""
+    def ask(self, pipeline: str, table_ids: Sequence[int]) -> None:
+        """As `Store.ask`."""
         with self._transaction() as connection:
             chosen = (tables.c.pipeline == pipeline, tables.c.table_id.in_(list(table_ids)))
-            connection.execute(tables.update().where(*chosen).values(reason=reason, updated_at=_now()))
+            connection.execute(tables.update().where(*chosen).values(asked=True, updated_at=_now()))
+
+    def asked(self, pipeline: str) -> list[int]:
+        """As `Store.asked`."""
+        wanted = sa.select(tables.c.table_id).where(tables.c.pipeline == pipeline, tables.c.asked)
+        return [row.table_id for row in self._read(wanted.order_by(tables.c.table_id))]
 
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         """As `Store.drop`."""
@@ -189,6 +194,11 @@ class SqlStore:
             )
             for row in self._read(wanted.order_by(chunks.c.number))
         ]
+
+    def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
+        """As `Store.forget_chunks`."""
+        with self._fenced(pipeline, epoch) as connection:
+            connection.execute(chunks.delete().where(chunks.c.pipeline == pipeline, chunks.c.table_id == table_id))
 
     def forget(self, pipeline: str) -> None:
         """As `Store.forget`. Does nothing where there is no state. The caller holds the lease, or nobody does."""
@@ -262,14 +272,13 @@ class SqlStore:
 
     def _upsert(self) -> sa.Insert:
         kept = ("pipeline", "table_id")
-        changed = [column.name for column in tables.columns if column.name not in kept]
-        if self._engine.dialect.name == "postgresql":
-            statement = postgresql.insert(tables)
-            return statement.on_conflict_do_update(
-                index_elements=kept, set_={name: statement.excluded[name] for name in changed}
-            )
-        lite = sqlite.insert(tables)
-        return lite.on_conflict_do_update(index_elements=kept, set_={name: lite.excluded[name] for name in changed})
+        changed = [column.name for column in tables.columns if column.name not in (*kept, "asked")]
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(tables)
+        new: dict[str, Any] = {name: statement.excluded[name] for name in changed}
+        # A wish stays until the table waits for its copy, whatever else is written of it.
+        new["asked"] = sa.and_(tables.c.asked, statement.excluded.state != TableState.PENDING.value)
+        return statement.on_conflict_do_update(index_elements=kept, set_=new)
 
     def _read(self, wanted: sa.Executable) -> Sequence[sa.Row[Any]]:
         try:
@@ -328,7 +337,11 @@ def _no_state(at: str) -> _NoStateError:
 
 def _postgres(url: str) -> sa.Engine:
     def dial() -> psycopg.Connection:
-        return connect(url, side="target", application="cdcflow state", autocommit=False)
+        connection = connect(url, side="target", application="cdcflow state", autocommit=True)
+        # What is on record here is acted upon at the source at once, whatever the server's default is.
+        connection.execute("SET synchronous_commit = on")
+        connection.autocommit = False
+        return connection
 
     # No pool: statements are rare, and a connection that was idle for an hour may have gone deaf.
     return sa.create_engine(
@@ -381,6 +394,7 @@ def _columns(pipeline: str, record: TableRecord, now: datetime) -> dict[str, obj
         "rows": record.rows,
         "reason": record.reason,
         "hint": record.hint,
+        "asked": False,
         "updated_at": now,
     }
 

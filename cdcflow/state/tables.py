@@ -44,6 +44,7 @@ tables = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("asked", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("updated_at", _moment, nullable=False),
 )
 

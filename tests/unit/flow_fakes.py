@@ -12,7 +12,7 @@ from cdcflow.flow.inbox import Fill
 from cdcflow.flow.parts import Parts, Settings
 from cdcflow.model.change import ChangeBatch, Heartbeat, Receipt, Rows
 from cdcflow.model.check import Finding
-from cdcflow.model.copy import Chunk, DoneChunk, TableRecord
+from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.frame import DELETE, INSERT, UPDATE, RowBatch, image
 from cdcflow.model.ports import Capabilities, Follow, Router
 from cdcflow.model.position import Checkpoint, Position
@@ -203,7 +203,7 @@ class FakeSource:
     def prepared(self) -> bool:
         return self.world.slot is not None
 
-    def prepare(self, routes: Sequence[Route]) -> FakeSnapshot:
+    def prepare(self, routes: Sequence[Route], ended: threading.Event | None = None) -> FakeSnapshot:
         with self.world.lock:
             self.world.published = {route.source.id for route in routes}
             self.world.slot = self.world.confirmed = self.world.end
@@ -214,7 +214,7 @@ class FakeSource:
     def include(self, routes: Sequence[Route]) -> None:
         self.world.published = {route.source.id for route in routes}
 
-    def snapshot(self) -> FakeSnapshot:
+    def snapshot(self, ended: threading.Event | None = None) -> FakeSnapshot:
         self.faults.reach("snapshot")
         return FakeSnapshot(self.world, self.faults, self.world.end)
 
@@ -348,6 +348,7 @@ class FakeTarget:
         self.rows: dict[int, list[tuple[int, str]]] = {}
         self.checkpoint: Checkpoint | None = None
         self.records: dict[int, TableRecord] = {}
+        self.asked: set[int] = set()
         self.chunks: dict[int, list[DoneChunk]] = {}
         self.finished: list[str] = []
         self.lock = threading.RLock()
@@ -500,11 +501,15 @@ class FakeStore:
             raise Fenced("the epoch is not ours")
         for record in records:
             self._target.records[record.table_id] = record
+            if record.state is TableState.PENDING:
+                self._target.asked.discard(record.table_id)
             self._faults.reach(f"put {record.state.value}")
 
-    def mark(self, pipeline: str, table_ids: Sequence[int], reason: str) -> None:
-        for number in table_ids:
-            self._target.records[number] = replace(self._target.records[number], reason=reason)
+    def ask(self, pipeline: str, table_ids: Sequence[int]) -> None:
+        self._target.asked.update(table_ids)
+
+    def asked(self, pipeline: str) -> list[int]:
+        return sorted(self._target.asked)
 
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         for number in table_ids:
@@ -513,6 +518,9 @@ class FakeStore:
 
     def chunks(self, pipeline: str, table_id: int) -> list[DoneChunk]:
         return list(self._target.chunks.get(table_id, []))
+
+    def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
+        self._target.chunks.pop(table_id, None)
 
     def forget(self, pipeline: str) -> None: ...
 

@@ -434,7 +434,7 @@ def test_a_note_of_another_process_has_the_table_copied_again() -> None:
     background = Background(stage)
     until(live(stage, "orders", "items", "events"))
     stage.target.rows[1].clear()
-    background.parts.store.mark("shop", [1], "to be copied again")
+    background.parts.store.ask("shop", [1])
     until(stage.same)
     until(live(stage, "orders"))
     background.end()

@@ -13,6 +13,7 @@ from psycopg import pq
 
 from cdcflow.engines.postgres.connect import connect, connect_raw, safe_url
 from cdcflow.engines.postgres.errors import from_connection, from_result, translate
+from cdcflow.errors import SourceUnavailable
 
 # Looking at a catalogue waits for whoever changes a table. Longer than this the caller had better try again.
 LOCK_TIMEOUT_SECONDS = 10
@@ -22,6 +23,9 @@ KEPT_CONNECTIONS = 2
 
 # How often somebody who waits for a slot hears what it waits for.
 WAIT_REPORT_SECONDS = 10.0
+
+# How often somebody who waits looks whether it is still wished.
+WAIT_LOOK_SECONDS = 0.25
 
 
 class Sessions:
@@ -99,25 +103,40 @@ class Walsender:
         self._pgconn = pgconn
         self._address = address
 
-    def command(self, text: str, waiting: Callable[[float], None] | None = None) -> list[dict[str, str | None]]:
+    def command(
+        self, text: str, waiting: Callable[[float], None] | None = None, ended: threading.Event | None = None
+    ) -> list[dict[str, str | None]]:
         """Run one command and return its rows by column name.
 
-        `waiting(seconds)` is called now and then while the server has not answered.
+        `waiting(seconds)` is called now and then while the server has not answered. When `ended` is set, the
+        command is cancelled.
+
+        Raises:
+            SourceUnavailable: it was cancelled, or the connection was lost.
         """
-        started = time.monotonic()
+        started = told = time.monotonic()
+        cancelled = False
         try:
             poll = select.poll()
             poll.register(self._pgconn.socket, select.POLLIN)
             self._pgconn.send_query(text.encode())
             self._pgconn.flush()
             while self._pgconn.is_busy():
-                if poll.poll(WAIT_REPORT_SECONDS * 1000):
+                if poll.poll(WAIT_LOOK_SECONDS * 1000):
                     self._pgconn.consume_input()
-                elif waiting is not None:
-                    waiting(time.monotonic() - started)
+                    continue
+                now = time.monotonic()
+                if ended is not None and ended.is_set() and not cancelled:
+                    cancelled = True
+                    self._pgconn.get_cancel().cancel()
+                elif waiting is not None and now - told >= WAIT_REPORT_SECONDS:
+                    told = now
+                    waiting(now - started)
             rows: list[dict[str, str | None]] = []
             while (result := self._pgconn.get_result()) is not None:
                 if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+                    if cancelled:
+                        raise SourceUnavailable("stopped while the source was asked", at=self._address)
                     raise from_result(result, side="source", at=self._address)
                 rows.extend(_rows(result))
         except psycopg.Error as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event
 from typing import Literal
 
 import psycopg
@@ -66,14 +67,17 @@ def create(
     temporary: bool,
     failover: bool | Literal["auto"],
     waiting: Callable[[float], None] | None = None,
+    ended: Event | None = None,
 ) -> Exported:
     """Make a slot and export its view. Waits for every transaction that is running to end.
 
     Args:
         version: the server's, as in `server_version_num`.
         waiting: told now and then for how many seconds it has waited.
+        ended: when set, it is given up, and no slot is left.
 
     Raises:
+        SourceUnavailable: `ended` was set.
         OperatorError, AccessDenied: no free slot, wal_level is not logical, or the privilege is missing.
         ConfigError: a failover slot is wanted of a server that knows none.
     """
@@ -92,7 +96,7 @@ def create(
         tail = f"({', '.join(options)})"
     else:
         tail = "EXPORT_SNAPSHOT"
-    (row,) = walsender.command(f"CREATE_REPLICATION_SLOT {ident(name)}{kind} LOGICAL pgoutput {tail}", waiting)
+    (row,) = walsender.command(f"CREATE_REPLICATION_SLOT {ident(name)}{kind} LOGICAL pgoutput {tail}", waiting, ended)
     position, snapshot = row["consistent_point"], row["snapshot_name"]
     assert position is not None
     assert snapshot is not None

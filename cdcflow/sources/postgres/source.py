@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from threading import Event
 
 import psycopg
 
@@ -88,13 +89,13 @@ class PostgresSource:
         with self._sessions.sql() as connection:
             return slot.find(connection, self._config.slot_name) is not None
 
-    def prepare(self, routes: Sequence[Route]) -> PostgresSnapshot:
+    def prepare(self, routes: Sequence[Route], ended: Event | None = None) -> PostgresSnapshot:
         """See the port."""
         with self._sessions.sql() as connection:
             slot.drop(connection, self._config.slot_name, self.address)
             publication.drop(connection, self._config)
             publication.include(connection, self._config, routes)
-        snapshot = self._export(self._config.slot_name, temporary=False)
+        snapshot = self._export(self._config.slot_name, ended, temporary=False)
         try:
             self._known = self.identity()
         except BaseException:
@@ -107,17 +108,23 @@ class PostgresSource:
         with self._sessions.sql() as connection:
             publication.include(connection, self._config, routes)
 
-    def snapshot(self) -> PostgresSnapshot:
+    def snapshot(self, ended: Event | None = None) -> PostgresSnapshot:
         """See the port. A temporary slot gives the exact position; it goes with its connection."""
         name = f"cdcflow_copy_{self._context.pipeline[:30]}_{secrets.token_hex(4)}"
-        return self._export(name, temporary=True)
+        return self._export(name, ended, temporary=True)
 
-    def _export(self, name: str, *, temporary: bool) -> PostgresSnapshot:
+    def _export(self, name: str, ended: Event | None, *, temporary: bool) -> PostgresSnapshot:
         version = self._version()
         walsender = self._sessions.walsender()
         try:
             exported = slot.create(
-                walsender, name, version, temporary=temporary, failover=self._config.failover, waiting=self._waiting
+                walsender,
+                name,
+                version,
+                temporary=temporary,
+                failover=self._config.failover,
+                waiting=self._waiting,
+                ended=ended,
             )
             return PostgresSnapshot(
                 self._sessions, walsender, exported.snapshot, exported.position, self._config.snapshot.chunk

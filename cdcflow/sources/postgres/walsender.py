@@ -66,7 +66,8 @@ class Walsender:
             self._pgconn.finish()
             raise
         self._received = self.start.value
-        self._acknowledged = self.start.value
+        # Nothing yet, which the server passes over: a copy may need the log from before the start.
+        self._acknowledged = 0
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
 

@@ -80,7 +80,7 @@ class PostgresLoader:
             self._command("COMMIT")
             moment("chunk committed")
         except psycopg.Error as error:
-            if error.sqlstate == _UNIQUE_VIOLATION and (found := self._recorded(chunk)) is not None:
+            if error.sqlstate == _UNIQUE_VIOLATION and (found := self._recorded(done(0, 0))) is not None:
                 return found
             failure = self._failure(error, route, chunk, recent, merge=merge)
             self.close()
@@ -143,8 +143,12 @@ class PostgresLoader:
         result = _checked(last_result(pgconn))
         return int(result.command_tuples or 0), size
 
-    def _recorded(self, chunk: Chunk) -> DoneChunk | None:
-        """End the failed transaction; return the chunk's record if an earlier attempt got through after all."""
+    def _recorded(self, wanted: DoneChunk) -> DoneChunk | None:
+        """End the failed transaction; return the chunk's record if an earlier attempt got through after all.
+
+        A record of that number with other bounds, or of another view, is another copy's.
+        """
+        chunk = wanted.chunk
         try:
             self._command("ROLLBACK")
             pgconn = self._connection()
@@ -154,8 +158,10 @@ class PostgresLoader:
             return None  # the first error is the one to tell
         if not result.ntuples:
             return None
-        position, token, rows, size = ((result.get_value(0, column) or b"").decode() for column in range(4))
-        return DoneChunk(chunk, position, token, int(rows), int(size))
+        *found, rows, size = ((result.get_value(0, column) or b"").decode() for column in range(7))
+        if found != [chunk.low, chunk.high, chunk.changed_since, wanted.position, wanted.token]:
+            return None
+        return DoneChunk(chunk, wanted.position, wanted.token, int(rows), int(size))
 
     def _failure(
         self, error: psycopg.Error, route: Route, chunk: Chunk, recent: _Recent, *, merge: bool

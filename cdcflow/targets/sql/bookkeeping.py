@@ -29,9 +29,9 @@ RECORD_CHUNK: Final = (
 # $1 pipeline, $2 table. For a table whose copy starts over, in the transaction that empties it, after FENCE.
 FORGET_CHUNKS: Final = "DELETE FROM cdcflow.chunks WHERE pipeline = $1::text AND table_id = $2::bigint"
 
-# $1 pipeline, $2 table, $3 number. One row of position, token, rows, bytes, or none.
+# $1 pipeline, $2 table, $3 number. One row of low, high, changed_since, position, token, rows, bytes, or none.
 FIND_CHUNK: Final = (
-    "SELECT position, token, rows, bytes FROM cdcflow.chunks"
+    "SELECT low, high, changed_since, position, token, rows, bytes FROM cdcflow.chunks"
     " WHERE pipeline = $1::text AND table_id = $2::bigint AND number = $3::bigint"
 )
 

@@ -1,0 +1,117 @@
+"""Copies that are broken off, moved or altered half-way, on real servers: each ends equal to its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.semantics import Pair, pair
+from tests.servers.fleet import PostgresServer
+from tests.servers.waiting import until
+
+TABLE = """
+CREATE TABLE t (id int PRIMARY KEY, a varchar(10), b text);
+INSERT INTO t SELECT n, 'a', 'b' FROM generate_series(1, 200) n;
+"""
+
+SLOT = "FROM pg_replication_slots WHERE database = current_database() AND NOT temporary"
+CONFIRMED = f"SELECT confirmed_flush_lsn - '0/0' {SLOT}"
+
+
+@pytest.fixture
+def made(tmp_path: Path, pg: Callable[..., PostgresServer]) -> Iterator[Pair]:
+    with pair(tmp_path, pg(18, "source"), pg(18, "target")) as made:
+        yield made
+
+
+def rows(made: Pair, side: str, table: str) -> list[tuple[object, ...]]:
+    database = made.source if side == "source" else made.target
+    return database.query(f"SELECT * FROM {table} ORDER BY id")
+
+
+@pytest.mark.parametrize("before", ["", "UPDATE t SET a = 'b4' WHERE id > 190"])
+@pytest.mark.parametrize(
+    "altered",
+    [
+        "ALTER TABLE t ADD COLUMN c text DEFAULT 'x'; UPDATE t SET c = 'y' WHERE id <= 10",
+        "ALTER TABLE t ALTER a TYPE varchar(30); UPDATE t SET a = 'a much longer value' WHERE id <= 10",
+        "ALTER TABLE t RENAME b TO bb; UPDATE t SET bb = 'y' WHERE id <= 10",
+        "ALTER TABLE t DROP COLUMN b; UPDATE t SET a = 'y' WHERE id <= 10",
+    ],
+    ids=["column added", "column widened", "column renamed", "column dropped"],
+)
+def test_a_table_altered_while_its_copy_was_broken_off(made: Pair, before: str, altered: str) -> None:
+    made.source.execute(TABLE)
+    made.commands.call("run", "--until-caught-up", env={"CDCFLOW_KILL_AT": "chunk committed:1"}, exit_code=-9)
+    assert made.target.value("SELECT state FROM cdcflow.tables") == "copying"
+    for statement in [before, *altered.split("; ")]:
+        if statement:
+            made.change(statement)
+    made.run()
+    made.same("t")
+
+
+def test_a_table_that_goes_to_another_place_is_copied_there(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.folder.write_rules({"match": "public.t"})
+    made.run()
+    made.folder.write_rules({"match": "public.t", "to": "public.t2"})
+    made.change("UPDATE t SET a = 'z' WHERE id = 5")
+    made.run()
+    assert rows(made, "target", "t2") == rows(made, "source", "t")
+    made.change("DELETE FROM t WHERE id = 6")
+    made.run()
+    assert rows(made, "target", "t2") == rows(made, "source", "t")
+
+
+def test_a_renamed_table_goes_on_under_its_new_name_after_a_resync(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.folder.write_rules({"match": "public.*"})
+    made.run()
+    made.change("ALTER TABLE t RENAME TO t9; INSERT INTO t9 VALUES (1000, 'x', 'y')")
+    assert "t9" in made.run(exit_code=5)
+    made.commands.call("resync", "public.t9", exit_code=0)
+    made.change("UPDATE t9 SET a = '7' WHERE id <= 50; INSERT INTO t9 SELECT n, '1' FROM generate_series(5001, 5010) n")
+    made.run()
+    assert rows(made, "target", "t9") == rows(made, "source", "t9")
+    assert made.target.query("SELECT source_table, target_table, state FROM cdcflow.tables") == [("t9", "t9", "live")]
+
+
+def test_a_stream_that_is_opened_again_keeps_the_log_of_a_copy_under_way(made: Pair) -> None:
+    made.source.execute(
+        f"{TABLE} CREATE TABLE u (id int PRIMARY KEY, v text);"
+        " INSERT INTO u SELECT n, 'v' FROM generate_series(1, 100) n"
+    )
+    made.run()
+    running = made.commands.start("run")
+    running.until_output("streaming")
+    with made.target.connect(autocommit=False) as lock:
+        lock.execute("LOCK TABLE u IN SHARE MODE")
+        made.commands.call("resync", "public.u", exit_code=0)
+        state = "SELECT state FROM cdcflow.tables WHERE source_table = 'u'"
+        until(lambda: made.target.value(state) != "live", what="the copy begins")
+        copy = "SELECT count(*) FROM pg_replication_slots WHERE temporary AND database = current_database()"
+        until(lambda: made.source.value(copy) == 1, what="the copy has its view")
+        begin = made.source.value(CONFIRMED)
+        for n in range(5):
+            made.source.execute(f"UPDATE t SET b = 'n{n}'; UPDATE u SET v = 'w{n}'")
+        until(lambda: made.target.value("SELECT b FROM t WHERE id = 1") == "n4")
+        made.source.execute(f"SELECT pg_terminate_backend(active_pid) {SLOT}")
+        running.until_output("interrupted")
+        made.source.execute("UPDATE t SET b = 'after'")
+        until(lambda: made.target.value("SELECT b FROM t WHERE id = 1") == "after")
+        view = "SELECT min(restart_lsn) - '0/0' FROM pg_replication_slots WHERE temporary"
+        assert made.source.value(CONFIRMED) <= max(begin, made.source.value(view) or 0) + 100_000
+        lock.rollback()
+
+    def equal() -> bool:
+        if running.ended:
+            raise RuntimeError(running.output()[-4000:])
+        made.same("t", "u")
+        return True
+
+    until(equal, limit=30)
+    running.terminate()
+    assert running.wait() == 0
