@@ -160,7 +160,9 @@ def test_rules_that_change_from_the_leaves_to_the_root_copy_it_and_leave_the_tab
     made.change("INSERT INTO m VALUES (900, 'a', 'between'), (901, 'c', 'between')")
     made.run()
     made.same("m")
-    made.change("UPDATE m SET kind = 'b' WHERE id = 900; UPDATE m SET kind = 'a' WHERE id = 901; DELETE FROM m WHERE id = 4")
+    made.change(
+        "UPDATE m SET kind = 'b' WHERE id = 900; UPDATE m SET kind = 'a' WHERE id = 901; DELETE FROM m WHERE id = 4"
+    )
     made.run()
     made.same("m")
     assert made.target.query("SELECT * FROM m_a ORDER BY id") == before

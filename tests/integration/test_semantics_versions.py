@@ -86,7 +86,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "varchar(7)": ("'é😀'", "''"),
     "xid": ("'4294967295'", "'0'"),
     "xid8": ("'18446744073709551615'", "'0'"),
-    "xml": ("'<?xml version=\"1.0\"?><a b=\"c\">&lt;</a>'", "'only content'"),
+    "xml": ('\'<?xml version="1.0"?><a b="c">&lt;</a>\'', "'only content'"),
 }
 # Their input functions refuse every value, or (gtsvector) they are for indexes only.
 WITHOUT_VALUES = {
