@@ -13,7 +13,7 @@ from typing import Any
 from cdcflow import config as configs
 from cdcflow import registry
 from cdcflow.config import Config
-from cdcflow.errors import Fenced, Unavailable
+from cdcflow.errors import Fenced, OperatorError, Unavailable
 from cdcflow.flow import bootstrap
 from cdcflow.flow.parts import Parts, Settings
 from cdcflow.flow.pipeline import Again, Does, Run
@@ -94,6 +94,9 @@ class Pipeline:
         an instance of the pipeline is running, it is asked to copy the tables again.
 
         Returns a line for each thing done.
+
+        Raises:
+            OperatorError: a table could not be copied; the others are.
         """
         try:
             report = self._run(
@@ -108,6 +111,14 @@ class Pipeline:
                 raise
             return self._ask(tables)
         chosen = sorted(report.tables) if every else tables
+        failed = [name for name in chosen if name in report.failed]
+        if failed:
+            raise OperatorError(
+                f"{', '.join(failed)} could not be copied again",
+                at=f"target {self.target_address}",
+                why="\n".join(report.failed[name][0] for name in failed),
+                do="\n".join(report.failed[name][1] for name in failed),
+            )
         return [f"{name}: {report.tables.get(name, 'unknown')}" for name in chosen]
 
     def check(self) -> list[Finding]:

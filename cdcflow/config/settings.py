@@ -102,16 +102,6 @@ class Http(BaseModel):
         examples=["127.0.0.1:9187"],
     )
 
-    @property
-    def host(self) -> str:
-        found = _LISTEN.fullmatch(self.listen)
-        assert found is not None
-        return found["six"] or found["name"] or "127.0.0.1"
-
-    @property
-    def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
-
 
 class State(BaseModel):
     """Where the pipeline's state is kept when the target cannot hold it."""

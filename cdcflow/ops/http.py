@@ -56,7 +56,7 @@ def pages(metrics: Metrics, health: Health) -> dict[str, Page]:
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """Divide `host:port`, `:port` (all addresses) or `[ipv6]:port`.
+    """Divide `host:port`, `:port` (127.0.0.1) or `[ipv6]:port`.
 
     Raises:
         ConfigError: it is none of these.
@@ -67,9 +67,9 @@ def split_listen(listen: str) -> tuple[str, int]:
         raise ConfigError(
             f'http.listen is "{listen}", which is not an address and a port',
             at="http.listen",
-            do="write it as 127.0.0.1:9187, :9187 for every address, or [::1]:9187",
+            do="write it as 127.0.0.1:9187, 0.0.0.0:9187 for every address, or [::1]:9187",
         )
-    return host, int(port)
+    return host or "127.0.0.1", int(port)
 
 
 class Endpoint:

@@ -149,11 +149,11 @@ def _key(found: Resolution) -> tuple[str, ...]:
     if not said.rule.pattern.exact:
         return table.key
     mirrored = found.value("mode", Mode.MIRROR) is Mode.MIRROR
-    if mirrored and table.identity is ReplicaIdentity.DEFAULT and set(asked) <= set(table.column_names):
+    if mirrored and table.identity is not ReplicaIdentity.FULL and set(asked) <= set(table.column_names):
         found.complain(
             "key",
-            f"{table.name} is logged by its primary key ({', '.join(table.key)}), not by ({', '.join(asked)})",
-            why="an UPDATE or DELETE in the log holds the old values of the primary key only",
+            f"{table.name} is logged by its key ({', '.join(table.key)}), not by ({', '.join(asked)})",
+            why="an UPDATE or DELETE in the log holds the old values of that key only",
             do='remove "key", or set REPLICA IDENTITY FULL on the table',
         )
     return asked

@@ -189,3 +189,34 @@ def test_a_replay_that_meets_a_later_unique_value_in_a_table_of_ones_own_copies_
     said = made.run()
     made.same("t")
     assert ("a table has to be copied again" in said) is killed
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_name_that_stands_for_another_column_now(made: Pair, killed: bool) -> None:
+    for table in ("readded", "widened", "swapped", "vacated"):
+        made.source.execute(
+            f"CREATE TABLE {table} (id int PRIMARY KEY, a int, b text);"
+            f" INSERT INTO {table} SELECT n, n, 10 * n FROM generate_series(1, 3) n"
+        )
+    made.run()
+    made.source.execute("ALTER TABLE readded DROP a; ALTER TABLE readded ADD a int")
+    made.source.execute("ALTER TABLE widened DROP a; ALTER TABLE widened ADD a bigint DEFAULT 9")
+    made.change(
+        "ALTER TABLE swapped RENAME a TO x; ALTER TABLE swapped RENAME b TO a; ALTER TABLE swapped RENAME x TO b"
+    )
+    made.source.execute("ALTER TABLE vacated RENAME a TO c; ALTER TABLE vacated ADD a int")
+    for table in ("readded", "widened", "swapped", "vacated"):
+        made.change(f"INSERT INTO {table} (id, a, b) VALUES (4, '4', '5')")
+    if killed:
+        made.commands.call("run", "--until-caught-up", env={"CDCFLOW_KILL_AT": "batch committed:1"}, exit_code=-9)
+    made.run()
+    made.same("readded", "widened", "swapped", "vacated")
+
+
+def test_a_resync_whose_table_fails_says_so_and_ends_with_5(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.run()
+    made.target.execute("DELETE FROM t; ALTER TABLE t ADD CONSTRAINT short CHECK (length(a) < 2)")
+    done = made.commands.call("resync", "public.t", exit_code=5)
+    assert "public.t could not be copied again" in done.stderr
+    assert "short" in done.stderr

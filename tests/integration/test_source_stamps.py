@@ -48,6 +48,9 @@ def make(database: Database) -> None:
         "ALTER TABLE t ADD COLUMN d float DEFAULT random()",
         "ALTER TABLE t ADD COLUMN d int GENERATED ALWAYS AS IDENTITY",
         "ALTER TABLE t ADD COLUMN d serial",
+        "ALTER TABLE t DROP COLUMN c, ADD COLUMN c text",
+        "ALTER TABLE t DROP COLUMN c, ADD COLUMN c bigint DEFAULT 9",
+        "BEGIN; ALTER TABLE t RENAME b TO x; ALTER TABLE t RENAME c TO b; ALTER TABLE t RENAME x TO c; COMMIT",
     ],
 )
 def test_a_statement_that_changes_rows_without_events_is_a_rewrite(

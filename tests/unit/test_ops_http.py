@@ -134,7 +134,7 @@ def test_closing_frees_the_port() -> None:
 
 @pytest.mark.parametrize(
     ("listen", "expected"),
-    [("127.0.0.1:9187", ("127.0.0.1", 9187)), (":80", ("", 80)), ("[::1]:1", ("::1", 1))],
+    [("127.0.0.1:9187", ("127.0.0.1", 9187)), (":80", ("127.0.0.1", 80)), ("[::1]:1", ("::1", 1))],
 )
 def test_listen_takes_host_and_port(listen: str, expected: tuple[str, int]) -> None:
     assert split_listen(listen) == expected

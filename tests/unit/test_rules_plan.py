@@ -121,7 +121,7 @@ def test_renamed_key_column_is_found_under_its_new_name():
 
 def test_key_other_than_the_logged_one_is_refused_with_the_remedy():
     error = refusal(rules("match: public.orders, key: [a]"), ORDERS)
-    assert error.what == "public.orders is logged by its primary key (id), not by (a)"
+    assert error.what == "public.orders is logged by its key (id), not by (a)"
     assert error.at == "rules.yaml:2:28"
     assert "REPLICA IDENTITY FULL" in error.do
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -315,3 +316,10 @@ def test_the_types_page_is_up_to_date() -> None:
     assert types_page.PAGE.read_text(encoding="utf-8") == types_page.render(), (
         "run: python -m cdcflow.codecs.types_page"
     )
+
+
+def test_documents_that_no_encoder_takes_as_they_are_become_text() -> None:
+    text = '[18446744073709551616, -9223372036854775809, 18446744073709551615, "\\ud800", {"\\udfff": 1}, true]'
+    found = plain(Json(text))
+    assert found == ["18446744073709551616", "-9223372036854775809", 2**64 - 1, "\\ud800", {"\\udfff": 1}, True]
+    assert orjson.loads(orjson.dumps(found)) == found

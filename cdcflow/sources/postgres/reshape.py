@@ -67,6 +67,8 @@ def _column(
 ) -> Column:
     old = _find(known, described.name)
     new = _find(current, described.name) if current else None
+    if old and new and _same_type(new, described) and _moved_away(old, described.name, relation, current):
+        return new if new.missing is not None else replace(new, nullable=True)
     if old and _same_type(old, described):
         loosened = old.nullable or (new is not None and new.nullable)
         return replace(old, nullable=loosened) if loosened != old.nullable else old
@@ -82,6 +84,12 @@ def _column(
         nullable=before.nullable if before else True,
         number=before.number if before else (new.number if new else 0),
     )
+
+
+def _moved_away(old: Column, name: str, relation: Relation, current: Table | None) -> bool:
+    """Whether the column that had the name is in the log's shape under another one."""
+    now = next((column.name for column in current.columns if column.number == old.number), name) if current else name
+    return now != name and any(column.name == now for column in relation.columns)
 
 
 def _renamed_from(described: RelationColumn, index: int, relation: Relation, known: Table) -> Column | None:

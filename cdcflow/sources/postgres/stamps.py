@@ -7,6 +7,9 @@ So a new file and a column that was written since mean a rewrite. What looks the
 a VACUUM FULL between two looks; the first VACUUM FULL after ADD COLUMN .. DEFAULT, which moves the default into the
 rows) costs one copy more than needed; the other way round nothing is missed, because a rewrite always does both.
 
+A name that stands for another column now (dropped and added again, or swapped with another) cannot be told from the
+log, which has names and types only: such a table is copied again too.
+
 ATTACH PARTITION brings rows without events, too. A partition that was made as one has its row of pg_inherits from
 the transaction that made the table, and columns that nobody has written since; one that was attached does not.
 """
@@ -42,6 +45,10 @@ SELECT t.root::bigint,
                                 FROM pg_attribute a
                                WHERE a.attrelid = t.root AND a.attnum > 0 AND NOT a.attisdropped
                                  AND a.attgenerated = ''), '{}'),
+         'names', coalesce((SELECT jsonb_object_agg(a.attname, a.attnum)
+                              FROM pg_attribute a
+                             WHERE a.attrelid = t.root AND a.attnum > 0 AND NOT a.attisdropped
+                               AND a.attgenerated = ''), '{}'),
          'files', coalesce(jsonb_object_agg(t.oid, c.relfilenode::bigint) FILTER (WHERE c.relkind = 'r'), '{}'),
          'attached', coalesce(jsonb_object_agg(t.oid, t.attached) FILTER (WHERE t.attached IS NOT NULL), '{}'))::text
   FROM tree t
@@ -61,6 +68,9 @@ def rewritten(before: str, now: str) -> bool:
         return False
     old, new = json.loads(before), json.loads(now)
     if any(old["attached"].get(oid) != attached for oid, attached in new["attached"].items()):
+        return True
+    known = old.get("names", {})
+    if any(known.get(name, number) != number for name, number in new.get("names", {}).items()):
         return True
     moved = any(oid in old["files"] and old["files"][oid] != file for oid, file in new["files"].items())
     written = any(old["columns"].get(number) != xmin for number, xmin in new["columns"].items())
