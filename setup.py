@@ -17,7 +17,9 @@ from setuptools import Extension, setup
 # A new hot module is added here and in cdcflow/codecs/loading.py; tests/unit/test_build.py compares both
 # with the files.
 HOT_MODULES: tuple[str, ...] = (
+    "cdcflow.codecs.frames_cy",
     "cdcflow.codecs.pgoutput_cy",
+    "cdcflow.codecs.keytable_cy",
     "cdcflow.codecs.net_cy",
     "cdcflow.codecs.copytext_cy",
     "cdcflow.codecs.order_cy",

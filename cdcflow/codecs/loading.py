@@ -23,7 +23,9 @@ Form = Literal["compiled", "plain"]
 # In the order in which they may import one another: a module stands after those it needs, or the needed
 # one would be imported by name, compiled, before its own turn to be forced plain. Same list as setup.py.
 HOT_MODULES: tuple[str, ...] = (
+    "cdcflow.codecs.frames_cy",
     "cdcflow.codecs.pgoutput_cy",
+    "cdcflow.codecs.keytable_cy",
     "cdcflow.codecs.net_cy",
     "cdcflow.codecs.copytext_cy",
     "cdcflow.codecs.order_cy",
@@ -80,8 +82,9 @@ def loaded() -> dict[str, Form]:
 def _load_first_found(name: str, choice: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError:
-        # An extension of another interpreter's ABI, or one that needs a sibling which could not be compiled.
+    except (ImportError, AttributeError, TypeError, ValueError):
+        # An extension of another interpreter's ABI (ImportError), or one that needs the C side of a sibling which
+        # could not be compiled (the others: no C table, no extension type, a class of another size).
         if choice == "compiled":
             raise
         return _load_plain(name)

@@ -14,9 +14,16 @@ except ModuleNotFoundError:
     from cdcflow.codecs import shim as cython
 
 if cython.compiled:
+    from cython.cimports.cdcflow.codecs.keytable_cy import KeyTable
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
-    from cython.cimports.libc.stdlib import calloc, free, malloc
-    from cython.cimports.libc.string import memcmp, memcpy
+    from cython.cimports.libc.stdlib import free, malloc
+    from cython.cimports.libc.string import memcpy
+else:
+    from cdcflow.codecs.keytable_cy import KeyTable
+
+from cdcflow.codecs.keytable_cy import ImageError
+
+__all__ = ["ImageError", "Netted", "net"]
 
 _ORDER = sys.byteorder
 
@@ -27,13 +34,8 @@ _EXISTED = cython.declare(cython.int, 1)  # the row was there before the batch
 _ALIVE = cython.declare(cython.int, 2)  # the row is there now
 _PARTIAL = cython.declare(cython.int, 4)  # its image has absent cells
 
-
 # No image. Any other negative reference is -1 - the number of a merged image.
 _NOTHING = cython.declare(cython.longlong, -(1 << 62))
-
-
-class ImageError(ValueError):
-    """A row image ends before its cells do."""
 
 
 class Netted:
@@ -62,162 +64,34 @@ class Netted:
         self.keys = keys
 
 
-@cython.final
-@cython.cclass
-class _Keys:
-    """A hash table from key bytes to an entry number; what was appended last is what is looked for."""
-
-    buffer: cython.p_uchar
-    size: cython.Py_ssize_t
-    starts: cython.pointer[cython.longlong]
-    sizes: cython.pointer[cython.int]
-    flags: cython.pointer[cython.uchar]
-    images: cython.pointer[cython.longlong]
-    table: cython.pointer[cython.int]
-    mask: cython.size_t
-    count: cython.Py_ssize_t
-    plain: bytearray
-    plain_entries: list
-    plain_table: dict
-
-    def __cinit__(self, *_args):
-        if cython.compiled:
-            self.buffer = cython.NULL
-            self.starts = cython.NULL
-            self.sizes = cython.NULL
-            self.flags = cython.NULL
-            self.images = cython.NULL
-            self.table = cython.NULL
-
-    def __init__(self, most: cython.Py_ssize_t, most_bytes: cython.Py_ssize_t):
-        """`most`: entries at the most; `most_bytes`: bytes of all keys at the most (touched as they are used)."""
-        self.size = 0
-        self.count = 0
-        self.plain = bytearray()
-        self.plain_entries = []
-        self.plain_table = {}
-        if cython.compiled:
-            slots: cython.size_t = 16
-            while slots < cython.cast(cython.size_t, most) * 2:
-                slots *= 2
-            self.mask = slots - 1
-            self.buffer = cython.cast(cython.p_uchar, malloc(most_bytes + 16))
-            self.starts = cython.cast(cython.pointer[cython.longlong], malloc((most + 1) * 8))
-            self.sizes = cython.cast(cython.pointer[cython.int], malloc((most + 1) * 4))
-            self.flags = cython.cast(cython.p_uchar, malloc(most + 1))
-            self.images = cython.cast(cython.pointer[cython.longlong], malloc((most + 1) * 8))
-            self.table = cython.cast(cython.pointer[cython.int], calloc(slots, 4))
-            if (
-                self.buffer == cython.NULL
-                or self.starts == cython.NULL
-                or self.sizes == cython.NULL
-                or self.flags == cython.NULL
-                or self.images == cython.NULL
-                or self.table == cython.NULL
-            ):
-                raise MemoryError
-
-    def __dealloc__(self):
-        if cython.compiled:
-            free(self.buffer)
-            free(self.starts)
-            free(self.sizes)
-            free(self.flags)
-            free(self.images)
-            free(self.table)
-
-    @cython.cfunc
-    @cython.inline
-    @cython.exceptval(check=False)
-    def append(self, p: cython.p_uchar, start: cython.Py_ssize_t, count: cython.Py_ssize_t) -> cython.void:
-        if cython.compiled:
-            memcpy(self.buffer + self.size, p + start, count)
-        else:
-            self.plain += p[start : start + count]
-        self.size += count
-
-    @cython.cfunc
-    @cython.exceptval(-1)
-    def find(self, start: cython.Py_ssize_t, flags_if_new: cython.int) -> cython.Py_ssize_t:
-        """Return the entry of the key that was appended from `start` on, adding one where there is none."""
-        entry: cython.Py_ssize_t
-        size: cython.int = self.size - start
-        if cython.compiled:
-            at: cython.size_t
-            known: cython.int
-            code: cython.ulonglong = _hash(self.buffer + start, size)
-            at = code & self.mask
-            while True:
-                known = self.table[at]
-                if known == 0:
-                    break
-                entry = known - 1
-                if (
-                    self.sizes[entry] == size
-                    and memcmp(self.buffer + self.starts[entry], self.buffer + start, size) == 0
-                ):
-                    self.size = start
-                    return entry
-                at = (at + 1) & self.mask
-            entry = self.count
-            self.table[at] = cython.cast(cython.int, entry + 1)
-            self.starts[entry] = start
-            self.sizes[entry] = size
-            self.flags[entry] = cython.cast(cython.uchar, flags_if_new)
-            self.images[entry] = _NOTHING
-            self.count += 1
-            return entry
-        key = bytes(self.plain[start:])
-        found = self.plain_table.get(key)
-        if found is not None:
-            del self.plain[start:]
-            self.size = start
-            return found
-        entry = self.count
-        self.plain_table[key] = entry
-        self.plain_entries.append([start, size, flags_if_new, _NOTHING])
-        self.count += 1
-        return entry
-
-    @cython.cfunc
-    @cython.inline
-    @cython.exceptval(check=False)
-    def flag(self, entry: cython.Py_ssize_t) -> cython.int:
-        if cython.compiled:
-            return self.flags[entry]
-        return self.plain_entries[entry][2]
-
-    @cython.cfunc
-    @cython.inline
-    @cython.exceptval(check=False)
-    def image(self, entry: cython.Py_ssize_t) -> cython.longlong:
-        if cython.compiled:
-            return self.images[entry]
-        return self.plain_entries[entry][3]
-
-    @cython.cfunc
-    @cython.inline
-    @cython.exceptval(check=False)
-    def set(self, entry: cython.Py_ssize_t, flags: cython.int, image: cython.longlong) -> cython.void:
-        if cython.compiled:
-            self.flags[entry] = cython.cast(cython.uchar, flags)
-            self.images[entry] = image
-        else:
-            self.plain_entries[entry][2] = flags
-            self.plain_entries[entry][3] = image
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _flag(keys: KeyTable, entry: cython.Py_ssize_t) -> cython.int:
+    if cython.compiled:
+        return keys.flags[entry]
+    return keys.plain_entries[entry][2]
 
 
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
-def _hash(p: cython.p_uchar, size: cython.Py_ssize_t) -> cython.ulonglong:
-    """FNV-1a over the bytes, its high bits folded in: keys are short. Compiled only."""
-    code: cython.ulonglong = 2166136261
-    prime: cython.ulonglong = 1099511628211
-    index: cython.Py_ssize_t
-    for index in range(size):
-        code = (code ^ p[index]) * prime
-    return code ^ (code >> 29)
+def _image_of(keys: KeyTable, entry: cython.Py_ssize_t) -> cython.longlong:
+    if cython.compiled:
+        return keys.images[entry]
+    return keys.plain_entries[entry][3]
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _set(keys: KeyTable, entry: cython.Py_ssize_t, flags: cython.int, image: cython.longlong) -> cython.void:
+    if cython.compiled:
+        keys.flags[entry] = cython.cast(cython.uchar, flags)
+        keys.images[entry] = image
+    else:
+        keys.plain_entries[entry][2] = flags
+        keys.plain_entries[entry][3] = image
 
 
 @cython.cfunc
@@ -229,31 +103,6 @@ def _int32(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.int:
         memcpy(cython.address(value), p + at, 4)
         return value
     return int.from_bytes(p[at : at + 4], _ORDER, signed=True)
-
-
-@cython.cfunc
-@cython.exceptval(-2)
-def _append_key(
-    keys: _Keys, p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, key: list, last: cython.int
-) -> cython.int:
-    """Append the key cells of the image at `at`; return 1, or 0 where one is NULL or absent."""
-    index: cython.int
-    length: cython.int
-    size: cython.Py_ssize_t
-    whole: cython.int = 1
-    for index in range(last + 1):
-        if at + 4 > end:
-            raise ImageError("a row image ends before its key")
-        length = _int32(p, at)
-        size = 4 + (length if length > 0 else 0)
-        if at + size > end:
-            raise ImageError("a row image ends inside its key")
-        if key[index]:
-            keys.append(p, at, size)
-            if length < 0:
-                whole = 0
-        at += size
-    return whole
 
 
 @cython.cfunc
@@ -293,9 +142,8 @@ def net(
     """
     rows: cython.Py_ssize_t = len(ops)
     columns: cython.int = width
-    last: cython.int = max(key_columns)
-    key: list = [number in key_columns for number in range(last + 1)]
-    keys: _Keys = _Keys(rows * 2, len(after) + len(before))
+    key: list = [number in key_columns for number in range(max(key_columns) + 1)]
+    keys: KeyTable = KeyTable(rows * 2, len(after) + len(before))
     ops_at: cython.p_uchar
     a: cython.p_uchar
     b: cython.p_uchar
@@ -308,7 +156,6 @@ def net(
     b_start: cython.Py_ssize_t = 0
     a_end: cython.Py_ssize_t
     b_end: cython.Py_ssize_t
-    start: cython.Py_ssize_t
     entry: cython.Py_ssize_t
     old: cython.Py_ssize_t
     reference: cython.longlong
@@ -330,30 +177,25 @@ def net(
         b_end = b_start + _int32(b_sizes, row * 4)
         if a_end < a_start or b_end < b_start or a_end > len(after) or b_end > len(before):
             raise ImageError("a frame is shorter than its rows")
-        start = keys.size
         if op == 0x49:  # I
-            if not _append_key(keys, a, a_start, a_end, key, last):
+            entry = keys.entry(a, a_start, a_end, key, 0)
+            if entry < 0:
                 return _exact()
-            entry = keys.find(start, 0)
-            keys.set(entry, (keys.flag(entry) & _EXISTED) | _ALIVE, a_start)
+            _set(keys, entry, (_flag(keys, entry) & _EXISTED) | _ALIVE, a_start)
         elif op == 0x55:  # U
             partial = _absent(a, a_start, a_end, columns)
             reference = a_start
             if b_end > b_start:  # the key that the row had
-                if not _append_key(keys, b, b_start, b_end, key, last):
+                old = keys.entry(b, b_start, b_end, key, _EXISTED)
+                if old < 0:
                     return _exact()
-                old = keys.find(start, _EXISTED)
-                start = keys.size
-                if not _append_key(keys, a, a_start, a_end, key, last):
-                    return _exact()
-                entry = keys.find(start, 0)
+                entry = keys.entry(a, a_start, a_end, key, 0)
             else:
-                if not _append_key(keys, a, a_start, a_end, key, last):
-                    return _exact()
-                entry = keys.find(start, _EXISTED)
-                old = entry
+                old = entry = keys.entry(a, a_start, a_end, key, _EXISTED)
+            if entry < 0:
+                return _exact()
             if partial:
-                earlier = keys.image(old)
+                earlier = _image_of(keys, old)
                 if earlier != _NOTHING:
                     image = _over(_image(after, a_start, columns), _known(after, merged, earlier, columns), columns)
                     reference = -1 - cython.cast(cython.longlong, len(merged))
@@ -363,13 +205,13 @@ def net(
                     # The row moves to another key and keeps values that only the target has.
                     return _exact()
             if old != entry:
-                keys.set(old, keys.flag(old) & _EXISTED, _NOTHING)
-            keys.set(entry, (keys.flag(entry) & _EXISTED) | _ALIVE | (_PARTIAL if partial else 0), reference)
+                _set(keys, old, _flag(keys, old) & _EXISTED, _NOTHING)
+            _set(keys, entry, (_flag(keys, entry) & _EXISTED) | _ALIVE | (_PARTIAL if partial else 0), reference)
         elif op == 0x44:  # D
-            if not _append_key(keys, b, b_start, b_end, key, last):
+            entry = keys.entry(b, b_start, b_end, key, _EXISTED)
+            if entry < 0:
                 return _exact()
-            entry = keys.find(start, _EXISTED)
-            keys.set(entry, keys.flag(entry) & _EXISTED, _NOTHING)
+            _set(keys, entry, _flag(keys, entry) & _EXISTED, _NOTHING)
         else:
             raise ImageError(f"unknown operation {op}")
         a_start = a_end
@@ -383,7 +225,7 @@ def _exact() -> Netted:
 
 
 @cython.cfunc
-def _outcome(keys: _Keys, after: bytes, merged: list, width: cython.int) -> Netted:
+def _outcome(keys: KeyTable, after: bytes, merged: list, width: cython.int) -> Netted:
     inserted: _Numbers = _Numbers(keys.count)
     updated: _Numbers = _Numbers(keys.count)
     masks_of: _Numbers = _Numbers(keys.count)
@@ -396,8 +238,8 @@ def _outcome(keys: _Keys, after: bytes, merged: list, width: cython.int) -> Nett
     for image in merged:
         offsets.append(offsets[len(offsets) - 1] + len(image))
     for entry in range(keys.count):
-        flags = keys.flag(entry)
-        reference = keys.image(entry)
+        flags = _flag(keys, entry)
+        reference = _image_of(keys, entry)
         if flags & _ALIVE:
             number = 0
             if flags & _PARTIAL:
