@@ -24,7 +24,7 @@ def test_a_stop_in_the_middle_of_a_copy_never_calls_a_table_whole(monkeypatch: p
     stage.world.make("orders", 1)
     for n in range(1, 11):
         stage.world.commit((1, "insert", n, "a"))
-    slow, fast, go = threading.Event(), threading.Event(), threading.Event()
+    slow, stopped, fast, go = threading.Event(), threading.Event(), threading.Event(), threading.Event()
     read = fakes.FakeSnapshot.read
     turn = iter(range(100))
 
@@ -33,16 +33,17 @@ def test_a_stop_in_the_middle_of_a_copy_never_calls_a_table_whole(monkeypatch: p
         blocks = list(read(self, route, chunk))
         if mine == 0:  # its next block comes after the stop
             slow.set()
-            background.parts.stop.wait(10)
+            stopped.wait(20)
         yield from blocks
         if mine == 1:  # everything is given, and the commit is on its way
             fast.set()
-            go.wait(10)
+            go.wait(20)
 
     monkeypatch.setattr(fakes.FakeSnapshot, "read", paced)
     background = Background(stage)
     until(lambda: slow.is_set() and fast.is_set())
     background.parts.stop.set()
+    stopped.set()
     until(lambda: sum(t.name.startswith("cdcflow-copy") for t in threading.enumerate()) == 1)
     go.set()
     background.end()
