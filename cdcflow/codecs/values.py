@@ -277,14 +277,19 @@ def plain(value: object) -> object:
 
 
 def _plain_json(value: object) -> object:
-    """Numbers inside a document that a float cannot hold exactly become text."""
+    """Numbers inside a document that neither 64 bits nor a float hold exactly become text, and half of a surrogate
+    pair, which no encoding knows, its escape."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Decimal):
         near = float(value)
         return near if near - near == 0 and Decimal(repr(near)) == value else str(value)
     if isinstance(value, list):
         return [_plain_json(member) for member in value]
     if isinstance(value, dict):
-        return {name: _plain_json(member) for name, member in value.items()}
+        return {_plain_json(name): _plain_json(member) for name, member in value.items()}
     return value
 
 
