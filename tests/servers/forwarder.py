@@ -22,7 +22,7 @@ RESET = struct.pack("ii", 1, 0)
 class Forwarder:
     """Forwards loopback connections to a port until told otherwise."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, host: str) -> None:
         self._server_port = server_port
         self._lock = threading.Lock()
         self._mode: Mode = "pass"
@@ -32,7 +32,7 @@ class Forwarder:
         self.bytes_up = 0
         self.bytes_down = 0
         self.accepted = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server((host, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True, name=f"proxy-{self.port}").start()
 
@@ -131,7 +131,7 @@ def _reset(victim: socket.socket) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    forwarder = Forwarder(int(sys.argv[1]))
+    forwarder = Forwarder(int(sys.argv[1]), sys.argv[2])
     print(forwarder.port, flush=True)
     for line in sys.stdin:
         command = line.strip()

@@ -29,14 +29,14 @@ class Proxy:
     - `hang()`: open connections stay open and nothing passes either way; new ones are accepted and get no answer.
 
     Each has happened when the call returns. `bytes_up` and `bytes_down` count what was passed to the server and
-    from it.
+    from it. It listens on `host`, an address of loopback.
     """
 
-    def __init__(self, server: HasPort) -> None:
-        self._server = server
+    def __init__(self, server: HasPort, host: str = "127.0.0.1") -> None:
+        self._server, self._host = server, host
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forwarder.py"), str(server.port)],
+            [sys.executable, Path(__file__).with_name("forwarder.py"), str(server.port), host],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -51,7 +51,7 @@ class Proxy:
         """Return the URL with this proxy in the place of its host and port."""
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}"))
+        return urlunsplit(parts._replace(netloc=f"{login}{at}{self._host}:{self.port}"))
 
     def passing(self) -> None:
         """Let everything through."""
