@@ -69,6 +69,9 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             raise OrderMatters
         _copy(session, plan, frame, b"", _inserted(frame))
         return
+    if frame.idempotent and not only_inserts:
+        # Netting takes from the log whether a row was there before; the copy may hold a later state of it.
+        raise OrderMatters
     netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
     if netted.exact or (plan.keeps_deleted and netted.deleted and _moves_rows(plan, frame)):
         raise OrderMatters
