@@ -22,6 +22,8 @@ KILLS_IN_A_SHARD = 25
 TABLES = """
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, note text);
 CREATE TABLE entry (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int, amount int, seen timestamptz);
+CREATE TABLE passing (id int PRIMARY KEY, v text, n int);
+INSERT INTO passing SELECT n, 'first', n FROM generate_series(1, 300) n;
 CREATE TABLE loose (a int, b text);
 ALTER TABLE loose REPLICA IDENTITY FULL;
 ALTER TABLE account ALTER note SET STORAGE EXTERNAL;
@@ -59,7 +61,7 @@ class Traffic(threading.Thread):
         run("UPDATE account SET balance = balance - %s WHERE id = %s", [amount, pick])
         run("UPDATE account SET balance = balance + %s WHERE id = %s", [amount, other])
         run("INSERT INTO entry (account, amount, seen) VALUES (%s, %s, now())", [pick, amount])
-        chance = self._random.randrange(40)
+        chance = self._random.randrange(44)
         if chance == 0:
             run("UPDATE account SET id = id + 10000 WHERE id = %s", [pick])
             run("UPDATE account SET id = id - 10000 WHERE id = %s", [pick + 10000])
@@ -75,6 +77,20 @@ class Traffic(threading.Thread):
             run("INSERT INTO entry (account, amount) SELECT n, 1 FROM generate_series(1, 500) n")
         elif chance == 6:
             run("SAVEPOINT s; INSERT INTO loose VALUES (0, 'never'); ROLLBACK TO s")
+        elif chance == 7:  # sets that are large enough to be netted, of keys that come and go
+            run("INSERT INTO passing SELECT n, 'new', n FROM generate_series(1, 300) n ON CONFLICT DO NOTHING")
+        elif chance == 8:
+            run("DELETE FROM passing WHERE mod(id, 3) <> %s", [pick % 3])
+        elif chance == 9:
+            run("DELETE FROM passing WHERE id <= 200")
+            run("INSERT INTO passing SELECT n, 'again', -n FROM generate_series(1, 150) n")
+        elif chance == 10:
+            run("UPDATE passing SET id = id + 300 WHERE id <= 300 AND NOT EXISTS (SELECT FROM passing WHERE id > 300)")
+            run("UPDATE passing SET id = id - 300, v = 'back' WHERE id BETWEEN 301 AND 450")
+            run("DELETE FROM passing WHERE id > 300")
+        elif chance == 11 and self._random.randrange(6) == 0:
+            run("ALTER TABLE passing ALTER n TYPE bigint USING n + 1")
+            run("ALTER TABLE passing ALTER n TYPE int USING n + 1")
 
     def end(self) -> None:
         self._done.set()
@@ -108,7 +124,10 @@ def test_seeded_kills_lose_nothing_and_double_nothing(
                 )
             moment = MOMENTS[(killed + shard) % len(MOMENTS)] if killed % 2 == 0 else None
             env = {VARIABLE: f"{moment}:{chance.randrange(1, 6)}"} if moment else {}
-            process = running("run", env=env)
+            if killed % 7 == 6:
+                process = running("resync", "public.passing", "public.loose", env=env)
+            else:
+                process = running("run", env=env)
             # A moment that this run does not meet is replaced by a kill at a seeded time.
             if not _ends(process, 0.4 + chance.random() * 1.4):
                 process.kill()
@@ -118,7 +137,7 @@ def test_seeded_kills_lose_nothing_and_double_nothing(
     finally:
         traffic.end()
     cdcflow("run", "--until-caught-up", exit_code=0)
-    for table in ("account", "entry", "loose", f"late{shard}"):
+    for table in ("account", "entry", "loose", "passing", f"late{shard}"):
         same(source_db, target_db, table)
     assert target_db.value("SELECT sum(balance) FROM account") == 4000 * 1000
     assert killed == KILLS_IN_A_SHARD
