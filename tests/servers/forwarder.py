@@ -1,6 +1,6 @@
 """The process behind `tests.servers.proxy`: forwards connections, told what to do on its standard input.
 
-Each line is one of `passing cut refuse hang counts`; each is answered by one line when it is done.
+Each line is one of `passing cut refuse hang forget counts`; each is answered by one line when it is done.
 It ends with its standard input, so it never outlives the tests.
 """
 
@@ -29,6 +29,8 @@ class Forwarder:
         self._flows = threading.Event()
         self._flows.set()
         self._open: set[socket.socket] = set()
+        self._servers: dict[socket.socket, socket.socket] = {}  # by client
+        self._kept: set[socket.socket] = set()
         self.bytes_up = 0
         self.bytes_down = 0
         self.accepted = 0
@@ -64,6 +66,16 @@ class Forwarder:
         for victim in victims:
             _reset(victim)
 
+    def forget(self) -> None:
+        """Reset the clients' side of every open connection; the server's stays open and hears nothing more."""
+        with self._lock:
+            clients = [client for client in self._servers if client in self._open]
+            for client in clients:
+                self._kept |= {client, self._servers[client]}
+            self._open -= self._kept
+        for client in clients:
+            _reset(client)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -88,6 +100,7 @@ class Forwarder:
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {client, server}
+            self._servers[client] = server
         threading.Thread(target=self._pump, args=(client, server, "bytes_up"), daemon=True).start()
         threading.Thread(target=self._pump, args=(server, client, "bytes_down"), daemon=True).start()
 
@@ -97,12 +110,16 @@ class Forwarder:
                 self._flows.wait()
                 piece = source.recv(PIECE_BYTES)
                 self._flows.wait()  # it may have arrived while deaf
+                if source in self._kept:
+                    return
                 if not piece:
                     break
                 sink.sendall(piece)
                 setattr(self, counter, getattr(self, counter) + len(piece))
             sink.shutdown(socket.SHUT_WR)
         except OSError:
+            if source in self._kept:
+                return
             with self._lock:
                 self._open -= {source, sink}
             _reset(source)

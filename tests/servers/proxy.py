@@ -28,6 +28,8 @@ class Proxy:
     - `refuse()`: every open connection is reset, new ones are reset at once.
     - `hang()`: open connections stay open and nothing passes either way; new ones are accepted and get no answer.
 
+    - `forget()`: every open connection is reset at the client's side; the server's stays open and hears nothing more.
+
     Each has happened when the call returns. `bytes_up` and `bytes_down` count what was passed to the server and
     from it. It listens on `host`, an address of loopback.
     """
@@ -68,6 +70,10 @@ class Proxy:
     def cut(self) -> None:
         """Reset every open connection."""
         self._tell("cut")
+
+    def forget(self) -> None:
+        """Reset what is open, for the clients only: the server's side stays open."""
+        self._tell("forget")
 
     def connections(self) -> int:
         """Return how many client connections are open through it."""

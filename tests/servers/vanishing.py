@@ -48,6 +48,10 @@ class Vanishing:
         assert not problem, problem
         self._gone = True
 
+    def forget(self) -> None:
+        """Have been gone so long that only the server still knows the connections that were open."""
+        self._proxy.forget()
+
     def come_back(self) -> None:
         """Be there for new connections, and for old ones that nobody has given up."""
         if self._gone:
