@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cdcflow.model.change import ChangeBatch, Rows, Step
+from cdcflow.errors import TargetUnavailable
+from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step
 from cdcflow.model.frame import UNCHANGED, Cell, RowBatch, image
 from cdcflow.model.route import Route
-from cdcflow.model.schema import Column, ReplicaIdentity
+from cdcflow.model.schema import Column, ReplicaIdentity, TableName, UserType
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.state.store import open_store
 from cdcflow.targets.postgres import PostgresTarget
+from cdcflow.targets.postgres import target as target_module
 from tests.integration.semantics import Pair, pair
 from tests.integration.target_shapes import column, key_column, route, table
 from tests.servers.database import Database
@@ -137,3 +140,51 @@ def test_a_copy_that_was_resumed_loses_and_keeps_no_row_that_went_to_and_fro_mea
     made.source.execute("DELETE FROM jobs WHERE id > 3000" if gone == "inserted" else f"INSERT INTO jobs {some}")
     made.run()
     made.same("jobs")
+
+
+# -- schema changes
+
+
+def test_a_piece_that_alters_what_an_earlier_piece_altered_does_not_wait_for_itself(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "_LOCK_WAIT_SECONDS", 2)
+    mood = UserType(TableName("public", "mood"), "enum", "AS ENUM ('a', 'b')")
+    columns = [ID, column("v", default="'x'::text"), column("m", "public.mood")]
+    shapes = [
+        route(replace(table(*columns, *(column(name, "integer") for name in more), types=(mood,)), id=7))
+        for more in ([], ["c1"], ["c1", "c2"])
+    ]
+    fed.target.create(shapes[0])
+    fed.send(
+        SchemaChange(shapes[0], shapes[1]), fed.rows(shapes[1], [("I", None, [b"1", b"x", b"a", b"1"])]), complete=False
+    )
+    fed.send(SchemaChange(shapes[1], shapes[2]), fed.rows(shapes[2], [("I", None, [b"2", b"y", b"b", b"1", b"2"])]))
+    assert found(fed, "SELECT id, c1, c2 FROM t ORDER BY 1") == [(1, 1, None), (2, 1, 2)]
+
+
+def test_a_lock_that_is_held_for_long_ends_the_wait_with_a_word(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "_LOCK_WAIT_SECONDS", 1)
+    wanted = keyed()
+    fed.target.create(wanted)
+    with fed.database.connect(autocommit=False) as other:
+        other.execute("LOCK TABLE t")
+        with pytest.raises(TargetUnavailable, match="lock"):
+            fed.target.clear(wanted, wanted)
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_a_default_that_was_set_after_its_column_was_added_is_not_in_older_rows(made: Pair, partitioned: bool) -> None:
+    by = "PARTITION BY RANGE (id)" if partitioned else ""
+    made.source.execute(f"CREATE TABLE t (id int PRIMARY KEY, v text) {by}")
+    if partitioned:
+        made.source.execute("CREATE TABLE t1 PARTITION OF t DEFAULT")
+    made.source.execute("INSERT INTO t SELECT n, 'x' FROM generate_series(1, 3) n")
+    made.run()
+    made.source.execute("ALTER TABLE t ADD COLUMN with_default int DEFAULT 9")
+    if not partitioned:
+        made.source.execute("ALTER TABLE t ADD COLUMN c int; ALTER TABLE t ALTER c SET DEFAULT 5")
+        made.source.execute("ALTER TABLE t ADD COLUMN volatile float8 DEFAULT random()")
+    made.source.execute("INSERT INTO t (id, v) VALUES (4, 'n')")
+    made.run()
+    made.same("t")

@@ -130,11 +130,11 @@ def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]
     vacated = {*dropped, *(was for was, _ in renames)}
     for column, name in added:
         if table.column(name) is None or name in vacated:
-            made += _add(alter, column, name)
+            made += _add(alter, column, name, partitioned=new.source.partitioned)
     for before, was, after, name in pairs:
         there = table.column(was) or table.column(name)
         if there is None:
-            made += _add(alter, after, name)
+            made += _add(alter, after, name, partitioned=new.source.partitioned)
             continue
         if before.type.text != after.type.text and there.type != after.type.text:
             made += _retype(alter, there, after, name, key=after.name in new.key)
@@ -203,12 +203,12 @@ def _rename(alter: str, renames: list[tuple[str, str]]) -> list[str]:
     return aside + direct + last
 
 
-def _add(alter: str, column: Column, name: str) -> list[str]:
+def _add(alter: str, column: Column, name: str, *, partitioned: bool) -> list[str]:
     """Add a column; rows that are there get what the source's older rows have.
 
     NOT NULL only together with such a value: without one the column may have been filled later than it was added.
     """
-    value = older_value(column)
+    value = older_value(column, partitioned=partitioned)
     nullable = column.nullable or value is None
     line = f"{alter}ADD COLUMN {column_line(column, name, nullable=nullable)}"
     if value is None:
@@ -233,13 +233,17 @@ def attempt(statement: str) -> str:
     return f"DO {literal(f'BEGIN {statement}; EXCEPTION WHEN {missing} THEN NULL; END')}"
 
 
-def older_value(column: Column) -> str | None:
-    """Return what rows older than the column hold, as an expression; None for NULL or where it is not known."""
+def older_value(column: Column, *, partitioned: bool) -> str | None:
+    """Return what rows older than the column hold, as an expression; None for NULL or where it is not known.
+
+    A default says nothing of them: it may have been set after the column was added. Only of the root of a partition
+    tree, which has no rows and so no value for them, it is the best that is known.
+    """
     if column.identity or column.generated:
         return None
     if column.missing is not None:
         return f"{literal(column.missing)}::{column.type.text}"
-    if column.default is not None and _CONSTANT.match(column.default):
+    if partitioned and column.default is not None and _CONSTANT.match(column.default):
         return column.default
     return None
 

@@ -175,6 +175,11 @@ JOIN unnest(%s::text[], %s::text[]) AS wanted(schema, name) ON wanted.schema = n
 """
 
 
+def types_of(connection: Connection, route: Route) -> dict[TableName, TargetType]:
+    """Read only what the target has of a route's types. Waits for no lock on a table."""
+    return _types(connection, [each.name for each in route.source.types if each.kind != "extension"])
+
+
 def _types(connection: Connection, names: list[TableName]) -> dict[TableName, TargetType]:
     rows = connection.execute(_TYPES, ([n.schema for n in names], [n.table for n in names]))
     return {TableName(schema, name): TargetType(kind, tuple(labels or ())) for schema, name, kind, labels in rows}

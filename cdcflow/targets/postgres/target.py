@@ -29,6 +29,10 @@ log = get_logger(__name__)
 # Two that make one schema, type or table at once would fail on the catalog's own unique indexes.
 _DDL_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cdcflow: making tables', 0))"
 
+# How long a connection beside the apply session waits for a lock. What holds it longer is a stranger's open
+# transaction, or our own that is written in pieces and would wait for us: both are better told than waited for.
+_LOCK_WAIT_SECONDS = 60
+
 # What a default or a generated column may call and the target may lack.
 _LACKS = (
     errors.UndefinedFunction,
@@ -178,6 +182,8 @@ class PostgresTarget:
     def finish(self, routes: Sequence[Route]) -> None:
         self.adapt(routes)
         with self._connected() as connection:
+            if not self._open:  # making an index waits for every older transaction, however long that takes
+                connection.execute("SET lock_timeout = 0")
             finish.finish(connection, routes, beside_applier=self._open, problem=self._problem)
 
     def loader(self) -> PostgresLoader:
@@ -203,7 +209,8 @@ class PostgresTarget:
         if not enums or route.schema_changes is not SchemaChanges.APPLY:
             return False
         try:
-            statements = types.new_labels(route.source.types, catalog.shape(connection, route))
+            # Not the table: the apply session may hold it altered, in the transaction that these rows are a piece of.
+            statements = types.new_labels(route.source.types, catalog.types_of(connection, route))
         except ConfigError as error:
             log.error("an enum differs at the target", table=str(route.target), **error.fields())
             return False
@@ -238,6 +245,7 @@ class PostgresTarget:
         connection = connect(self._url, side="target", application=f"cdcflow {self._pipeline}")
         try:
             with connection:
+                connection.execute(f"SET lock_timeout = '{_LOCK_WAIT_SECONDS}s'")
                 yield connection
         except psycopg.Error as error:
             raise self._error(error) from None

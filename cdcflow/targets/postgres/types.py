@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cdcflow.engines.postgres.names import ident, literal, qualified
 from cdcflow.errors import ConfigError, OperatorError
@@ -47,7 +47,7 @@ def statements(types: Sequence[UserType], shape: Shape) -> list[str]:
     return made
 
 
-def new_labels(types: Sequence[UserType], shape: Shape) -> list[str]:
+def new_labels(types: Sequence[UserType], there: Mapping[TableName, TargetType]) -> list[str]:
     """Return only what adds labels to enums that are there.
 
     A row may use a new label only after the transaction that added it has committed, so these run on their own,
@@ -55,8 +55,8 @@ def new_labels(types: Sequence[UserType], shape: Shape) -> list[str]:
     """
     found: list[str] = []
     for each in types:
-        if each.kind == "enum" and each.name in shape.types:
-            found += _existing(each, shape.types[each.name])
+        if each.kind == "enum" and each.name in there:
+            found += _existing(each, there[each.name])
     return found
 
 
