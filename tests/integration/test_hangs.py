@@ -231,3 +231,50 @@ def test_a_target_that_vanishes_within_a_batch_has_each_change_once(
     strike(way, shut, process, when, shows)
     until_same(process, source_db, target_db)
     end(process, source_db, target_db, cdcflow)
+
+
+@pytest.fixture
+def way_to_source(pg_source: Cluster) -> Iterator[Vanishing]:
+    """The way to the source."""
+    made = Vanishing(pg_source)
+    yield made
+    made.close()
+
+
+def test_a_source_that_vanishes_within_a_chunk_and_within_the_stream_is_read_on(
+    source_db: Database,
+    target_db: Database,
+    pipeline_dir: PipelineFolder,
+    way_to_source: Vanishing,
+    running: Start,
+    cdcflow: Call,
+) -> None:
+    source_db.execute(SHOP)
+    # More than what sockets hold: the rest of the chunk is still at the source.
+    source_db.execute("INSERT INTO keyed SELECT n, repeat('x', 20000) FROM generate_series(3001, 5000) n")
+    source_db.execute("ALTER TABLE keyed ALTER v SET STORAGE EXTERNAL")
+    # Until then the server's own end of the old stream holds the slot.
+    source_db.execute(f"ALTER DATABASE {source_db.name} SET wal_sender_timeout = '6s'")
+    target_db.execute("CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE keyless (id int, v text)")
+    pipeline_dir.through(source=f"{way_to_source.through(source_db.url)}?{SOON}")
+    gate = Gate(target_db, "row")
+    shut = gate.shut()
+    shut.__enter__()
+    process = running("run")
+    gate.until_held()
+    way_to_source.vanish()
+    shut.__exit__(None, None, None)
+    until_noticed(process)
+    assert target_db.value("SELECT count(*) FROM keyed") == 0  # the chunk was not whole
+    way_to_source.forget()
+    way_to_source.come_back()
+    until_same(process, source_db, target_db)
+    until_live(process, target_db)
+
+    way_to_source.vanish()
+    source_db.execute("UPDATE keyed SET v = 'y' WHERE id <= 100; DELETE FROM keyless WHERE id = 1")
+    until_noticed(process)
+    way_to_source.forget()
+    way_to_source.come_back()
+    until_same(process, source_db, target_db)
+    end(process, source_db, target_db, cdcflow)
