@@ -246,7 +246,6 @@ def test_clearing_gives_a_table_of_ours_the_sources_shape(
     target._epoch = store.acquire("shop", {"host": "here", "pid": "1"})
     now = table(key_column("a"), column("b", "boolean"), column("n", "text", nullable=False), key=("a",))
     wanted = route(now)
-    target.create(wanted)
     target.clear(wanted, wanted)
     target_db.execute("INSERT INTO t (a, b, n) VALUES (1, true, 'n')")
     assert target_db.value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 't_pkey'") == (

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from cdcflow.errors import TargetUnavailable
-from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step
+from cdcflow.errors import ConfigError, RowRejected, TargetUnavailable
+from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED, Cell, RowBatch, image
-from cdcflow.model.route import Route
+from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.model.schema import Column, ReplicaIdentity, TableName, UserType
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.state.store import open_store
 from cdcflow.targets.postgres import PostgresTarget
+from cdcflow.targets.postgres import plan as plan_module
 from cdcflow.targets.postgres import target as target_module
 from tests.integration.semantics import Pair, pair
 from tests.integration.target_shapes import column, key_column, route, table
@@ -188,3 +189,133 @@ def test_a_default_that_was_set_after_its_column_was_added_is_not_in_older_rows(
     made.source.execute("INSERT INTO t (id, v) VALUES (4, 'n')")
     made.run()
     made.same("t")
+
+
+# -- tables with relatives, and tables that a person changed
+
+
+@SMALL_AND_LARGE
+def test_a_row_of_one_partition_is_not_taken_for_that_of_another(fed: Fed, large: bool) -> None:
+    wanted = keyless(column("id", "integer"), V)
+    fed.database.execute(
+        "CREATE TABLE t (id int, v text) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1);"
+        " CREATE TABLE t2 PARTITION OF t FOR VALUES IN (2)"
+    )
+    fed.target.create(wanted)
+    fed.apply(wanted, [("I", None, [b"1", b"a"]), ("I", None, [b"2", b"b"])], large=large)
+    fed.apply(wanted, [("U", [b"1", b"a"], [b"1", b"c"])], large=large)
+    assert found(fed) == [(1, "c"), (2, "b")]
+    fed.apply(wanted, [("D", [b"1", b"c"], None)], large=large)
+    assert found(fed) == [(2, "b")]
+
+
+@SMALL_AND_LARGE
+def test_tables_that_inherit_from_the_target_keep_their_rows(fed: Fed, large: bool) -> None:
+    fed.database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (t);"
+        " INSERT INTO t VALUES (1, 'p'), (2, 'p'); INSERT INTO child VALUES (1, 'c'), (2, 'c')"
+    )
+    wanted = keyed()
+    fed.target.create(wanted)
+    changes = [("U", None, [b"1", b"new"]), ("D", [b"2", UNCHANGED], None)]
+    fed.apply(wanted, changes, large=large)
+    assert found(fed, "SELECT id, v FROM ONLY t") == [(1, "new")]
+    assert found(fed, "SELECT id, v FROM child ORDER BY 1") == [(1, "c"), (2, "c")]
+    fed.send(Truncate((wanted,), cascade=False, restart_identity=False))
+    fed.apply(wanted, [("I", None, [b"3", b"x"])], large=large)
+    fed.target.clear(wanted, wanted)
+    assert found(fed, "SELECT id FROM ONLY t") == []
+    assert len(found(fed, "SELECT id FROM child")) == 2
+
+
+def test_rows_without_a_key_are_found_in_a_plain_table_by_their_place(fed: Fed) -> None:
+    wanted = keyless(column("id", "integer"), V)
+    fed.target.create(wanted)
+    with fed.database.connect() as connection:
+        found_plan = plan_module.plan(wanted, ("id", "v"), target_module.catalog.table(connection, wanted.target), 1)
+        text = found_plan.delete_row((False, False)).replace("$1", "'1'").replace("$2", "'x'")
+        lines = connection.execute(f"EXPLAIN {text}").fetchall()
+    assert any("Tid Scan" in line for (line,) in lines)
+
+
+@SMALL_AND_LARGE
+def test_a_column_that_was_dropped_at_the_target_stops_the_rows_that_have_it(fed: Fed, large: bool) -> None:
+    wanted = keyed()
+    fed.target.create(wanted)
+    fed.database.execute("ALTER TABLE t DROP COLUMN v")
+    with pytest.raises(ConfigError) as refused:
+        fed.apply(wanted, [("I", None, [b"1", b"a"])], large=large)
+    assert '"v"' in refused.value.what
+    assert "cdcflow resync public.t" in refused.value.do
+    ignoring = replace(wanted, schema_changes=SchemaChanges.IGNORE)
+    fed.apply(ignoring, [("I", None, [b"1", b"a"])], large=large)
+    assert found(fed, "SELECT id FROM t") == [(1,)]
+
+
+def test_names_that_the_server_would_cut_short_are_refused(fed: Fed) -> None:
+    for wanted in (
+        route(table(ID, V), rename={"v": "c" * 64}),
+        route(table(ID, V), to="public." + "t" * 64),
+        route(table(ID, V), to="ä" * 32 + ".t"),
+    ):
+        with pytest.raises(ConfigError, match="too long"):
+            fed.target.create(wanted)
+        assert [each.name for each in fed.target.check([wanted]) if each.level == "blocker"] == ["target.name"]
+
+
+def test_a_table_that_has_no_key_of_the_routes_is_refused_and_takes_one_when_it_is_emptied(fed: Fed) -> None:
+    fed.target.create(keyless(column("id", "integer"), V))
+    fed.database.execute("INSERT INTO t VALUES (1, 'old'), (1, 'older')")
+    wanted = keyed()
+    with pytest.raises(ConfigError, match="no unique index on its key"):
+        fed.target.create(wanted)
+    fed.target.clear(wanted, wanted)
+    fed.target.create(wanted)
+    fed.apply(wanted, [("I", None, [b"1", b"x"])])
+    assert found(fed) == [(1, "x")]
+
+
+# -- a role that may do little
+
+
+@pytest.fixture
+def role(fed: Fed) -> Iterator[str]:
+    name = f"little_{fed.database.name}"
+    fed.database.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE {fed.database.name} TO {name};"
+        f" GRANT ALL ON SCHEMA public, cdcflow TO {name}; GRANT ALL ON ALL TABLES IN SCHEMA cdcflow TO {name}"
+    )
+    yield name
+    fed.database.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_a_deferred_check_that_fails_the_commit_of_a_transaction_in_pieces_is_told(fed: Fed, role: str) -> None:
+    fed.database.execute(
+        "CREATE TABLE other (id int PRIMARY KEY);"
+        " CREATE TABLE t (id int PRIMARY KEY, v int REFERENCES other DEFERRABLE INITIALLY DEFERRED);"
+        f" GRANT ALL ON t, other TO {role}"
+    )
+    wanted = keyed(ID, column("v", "integer"))
+    mine = PostgresTarget(fed.database.server.url(fed.database.name, user=role, password="secret"), "p")
+    mine.begin("p", fed.epoch)
+    fed.target, owner = mine, fed.target
+    try:
+        for _ in range(2):
+            fed.send(fed.rows(wanted, [("I", None, [b"1", b"5"])]), complete=False)
+            with pytest.raises(RowRejected, match="foreign key"):
+                fed.send(fed.rows(wanted, [("I", None, [b"2", b"6"])]))
+        fed.apply(wanted, [("I", None, [b"3", None])])
+        assert found(fed, "SELECT id FROM t") == [(3,)]
+    finally:
+        mine.close()
+        fed.target = owner
+
+
+def test_a_role_that_may_not_make_temporary_tables_is_told_by_the_check(fed: Fed, role: str) -> None:
+    name = fed.database.name
+    fed.database.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    mine = PostgresTarget(fed.database.server.url(name, user=role, password="secret"), "p")
+    (refused,) = [each for each in mine.check([keyed()]) if each.level == "blocker"]
+    assert refused.do == f'GRANT TEMPORARY ON DATABASE "{name}" TO "{role}"'
+    fed.database.execute(refused.do)
+    assert not [each for each in mine.check([keyed()]) if each.level == "blocker"]

@@ -80,6 +80,8 @@ class Applier:
             except psycopg.Error as error:
                 if way is Way.CAREFUL or not _depends_on_rows(error):
                     raise self._failure(error) from None
+                if self._pieces and not self._connected().in_transaction:  # a deferred check failed at COMMIT
+                    raise self._failure(error) from None
                 self._undo()
                 way = Way(way + 1)
                 log.info("a batch is applied again, more slowly", way=way.name.lower(), sqlstate=error.sqlstate)
@@ -208,21 +210,21 @@ class Applier:
     def _plan(self, frame: RowBatch) -> Plan:
         key = (frame.route.source.id, frame.names)
         known = self._plans.get(key)
-        if known is not None and known[0] is frame.route:
-            return known[1]
-        session = self._connected()
-        self._number += 1
-        made = plan(frame.route, frame.names, session.table(frame.route.target), self._number)
-        self._plans[key] = (frame.route, made)
-        return made
+        if known is None or known[0] is not frame.route:
+            self._number += 1
+            made = plan(frame.route, frame.names, self._connected().table(frame.route.target), self._number)
+            known = self._plans[key] = (frame.route, made)
+        if not frame.idempotent:  # rows that the copy may hold can be older than the table's shape
+            known[1].require_columns()
+        return known[1]
 
     def _truncate(self, session: Session, step: Truncate) -> None:
         routes = [route for route in step.routes if route.on_truncate is OnTruncate.TRUNCATE]
         kept = [route for route in routes if route.on_delete is OnDelete.SOFT]
         for route in kept:
             column = ident(SOFT_DELETE_COLUMN)
-            session.run(f"UPDATE {qualified(route.target)} SET {column} = now() WHERE {column} IS NULL")
-        emptied = [qualified(route.target) for route in routes if route.on_delete is OnDelete.DELETE]
+            session.run(f"UPDATE {_alone(session, route)} SET {column} = now() WHERE {column} IS NULL")
+        emptied = [_alone(session, route) for route in routes if route.on_delete is OnDelete.DELETE]
         if not emptied:
             return
         restart = " RESTART IDENTITY" if step.restart_identity else ""
@@ -299,6 +301,11 @@ class Applier:
         if lost and not isinstance(found, TargetUnavailable):
             return TargetUnavailable("the connection to the target was lost", at=self._at, why=found.what)
         return found
+
+
+def _alone(session: Session, route: Route) -> str:
+    table = session.table(route.target)
+    return table.alone if table is not None else qualified(route.target)
 
 
 def _is_small(batch: ChangeBatch) -> bool:

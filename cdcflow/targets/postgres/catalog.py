@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from psycopg import Connection
 
+from cdcflow.engines.postgres.names import qualified
 from cdcflow.model.route import Route
 from cdcflow.model.schema import TableName
 
@@ -54,6 +55,11 @@ class TargetTable:
         """The pipeline that made the table, '' where a person did."""
         found = _MARKED.search(self.comment)
         return found[1] if found else ""
+
+    @property
+    def alone(self) -> str:
+        """The table as UPDATE, DELETE, SELECT and TRUNCATE name it without tables that inherit from it."""
+        return f"ONLY {qualified(self.name)}" if self.kind == "r" else qualified(self.name)
 
     def column(self, name: str) -> TargetColumn | None:
         return next((column for column in self.columns if column.name == name), None)

@@ -14,7 +14,7 @@ from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog, types
 from cdcflow.targets.postgres.catalog import Shape, TargetTable
-from cdcflow.targets.postgres.compare import is_narrower, problems
+from cdcflow.targets.postgres.compare import is_narrower, long_names, problems
 
 OLDEST, NEWEST = 14, 18
 STATE_SCHEMA = "cdcflow"
@@ -23,6 +23,7 @@ _SERVER = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_database()::text,
        current_user::text, current_setting('server_encoding'), pg_is_in_recovery(),
        has_database_privilege(current_database(), 'CREATE'),
+       has_database_privilege(current_database(), 'TEMP'),
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 """
 
@@ -44,9 +45,8 @@ class _Check:
         self._routes = routes
         row = connection.execute(_SERVER).fetchone()
         assert row is not None
-        self._words, self._version, self._database, user, self._encoding, self._standby, self._creates, self._super = (
-            row
-        )
+        self._words, self._version, self._database, user, self._encoding, self._standby, self._creates, temp, sup = row
+        self._may_stage, self._super = bool(temp), bool(sup)
         self._role = ident(user)
         self._off = self._may_switch_triggers_off()
         self._recorded = self._records()
@@ -57,12 +57,15 @@ class _Check:
         yield self._writable()
         yield self._text_encoding()
         yield self._triggers_off()
+        yield self._staging()
         yield self._state()
         shapes = [(route, catalog.shape(self._connection, route)) for route in self._routes]
         yield from self._schemas(shapes)
         yield from self._extensions(shapes)
         for route, shape in shapes:
             yield from self._types(route, shape)
+            for each in long_names(route):
+                yield Finding(Level.BLOCKER, each.name, str(route.target), f"{each.what}: {each.why}", each.do)
             if shape.table is None:
                 yield _ok("target.table", str(route.target), f"will be made like {route.source.name}")
             else:
@@ -120,6 +123,13 @@ class _Check:
         else:
             do = f"ALTER ROLE {self._role} SUPERUSER (before version 15 only superusers may set it)"
         return Finding(Level.WARNING, name, subject, found, do)
+
+    def _staging(self) -> Finding:
+        name, subject = "target.temporary", f"database {self._database}"
+        if self._may_stage:
+            return _ok(name, subject, "takes temporary tables, which large batches pass through")
+        do = f"GRANT TEMPORARY ON DATABASE {ident(self._database)} TO {self._role}"
+        return Finding(Level.BLOCKER, name, subject, "the role may not make temporary tables for large batches", do)
 
     def _state(self) -> Finding:
         name, subject = "target.state", f"schema {STATE_SCHEMA}"
@@ -256,7 +266,7 @@ class _Check:
         if table.kind not in ("r", "p") or table.name in self._ours:
             return
         try:
-            if not self._one(f"SELECT EXISTS (SELECT FROM {qualified(table.name)})"):
+            if not self._one(f"SELECT EXISTS (SELECT FROM {table.alone})"):
                 return
         except psycopg.errors.InsufficientPrivilege:
             return  # told already

@@ -22,6 +22,9 @@ _KINDS = {
     "t": "an internal table",
 }
 
+# NAMEDATALEN - 1. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+_LONGEST_NAME_BYTES = 63
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -31,6 +34,21 @@ class Problem:
     what: str
     why: str
     do: str
+
+
+def long_names(route: Route) -> list[Problem]:
+    """Find names for the target that the server would cut short, so that nobody finds them again."""
+    names = [route.target.schema, route.target.table, *(name for _, name in route.columns)]
+    return [
+        Problem(
+            "target.name",
+            f"{ident(name)} is too long for a name at the target",
+            f"it has {len(name.encode())} bytes, and PostgreSQL keeps {_LONGEST_NAME_BYTES}",
+            f"give it a shorter one in the rules of {route.source.name} (`to:` or `columns: rename`)",
+        )
+        for name in names
+        if len(name.encode()) > _LONGEST_NAME_BYTES
+    ]
 
 
 def problems(route: Route, table: TargetTable) -> list[Problem]:
@@ -59,9 +77,8 @@ def problems(route: Route, table: TargetTable) -> list[Problem]:
     return found
 
 
-def refuse(route: Route, table: TargetTable) -> None:
-    """Raise ConfigError for the first problem, with every statement that is needed."""
-    found = problems(route, table)
+def refuse(route: Route, found: list[Problem]) -> None:
+    """Raise ConfigError for the first problem, if there is one, with every statement that is needed."""
     if found:
         first = found[0]
         raise ConfigError(

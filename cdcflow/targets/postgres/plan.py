@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, Route
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, Route, SchemaChanges
 from cdcflow.targets.postgres.catalog import TargetTable
 
 # Types that `=` cannot compare; in a table without a key they are compared by what they print.
@@ -29,11 +29,13 @@ class Plan:
     route: Route
     width: int
     target: str
+    whole: str  # the target without inheritance children, as UPDATE, DELETE and SELECT name it
     sources: tuple[int, ...]
     names: tuple[str, ...]
     types: tuple[str, ...]
     key: tuple[int, ...]
     arbiter: bool
+    lacking: tuple[str, ...]  # columns that the rows have and the target should have, and has not
     fixed: frozenset[str]  # quoted names of GENERATED ALWAYS identity columns, which UPDATE may not touch
     number: int
     _texts: dict[object, str] = field(default_factory=dict)
@@ -61,6 +63,17 @@ class Plan:
 
     def _name(self, place: int) -> str:
         return self.names[self.sources.index(place)]
+
+    def require_columns(self) -> None:
+        """Raise ConfigError where values would be left out that the rules do not leave out."""
+        if self.lacking:
+            source = self.route.source.name
+            raise ConfigError(
+                f"target table {self.route.target} has no column {', '.join(map(ident, self.lacking))}",
+                at=f"rows of {source}",
+                why="it was dropped or renamed at the target since the table was copied",
+                do=f"cdcflow resync {source}, which makes it again; or leave it out with `columns: exclude`",
+            )
 
     # -- row by row: parameters are text, one a column
 
@@ -91,7 +104,7 @@ class Plan:
 
     def _update_row(self, places: tuple[int, ...], condition: tuple[bool, ...] | None) -> str:
         news = ", ".join(f"{self._name(place)} = ${number}" for number, place in enumerate(places, 1))
-        return f"UPDATE {self.target} SET {news} WHERE {self.where(len(places) + 1, condition)}"
+        return f"UPDATE {self.whole} SET {news} WHERE {self.where(len(places) + 1, condition)}"
 
     def delete_row(self, condition: tuple[bool, ...] | None = None) -> str:
         """Parameters: the condition's."""
@@ -100,8 +113,8 @@ class Plan:
     def _delete_row(self, condition: tuple[bool, ...] | None) -> str:
         where = self.where(1, condition)
         if self.soft:
-            return f"UPDATE {self.target} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {where}"
-        return f"DELETE FROM {self.target} WHERE {where}"
+            return f"UPDATE {self.whole} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {where}"
+        return f"DELETE FROM {self.whole} WHERE {where}"
 
     def where(self, first: int, condition: tuple[bool, ...] | None) -> str:
         """Return what finds the row. Parameters from `$first` on: the key's cells, or, for a table without a
@@ -126,7 +139,10 @@ class Plan:
                     parts.append(f"{name}::text = ${number}::{type_name}::text")
             number += 1
         # One row for each change, however many rows are equal.
-        return f"ctid = (SELECT ctid FROM {self.target} WHERE {' AND '.join(parts)} LIMIT 1)"
+        # A partition numbers its rows as every other does.
+        place = "ctid" if self.whole != self.target else "(tableoid, ctid)"
+        selected = place.strip("()")
+        return f"{place} = (SELECT {selected} FROM {self.whole} WHERE {' AND '.join(parts)} LIMIT 1)"
 
     def _key_pairs(self) -> list[tuple[str, str]]:
         return list(zip(self.key_names, self.key_types, strict=True))
@@ -158,7 +174,7 @@ class Plan:
         """Set the columns at `places` outside the key."""
         news = ", ".join(f"{self._name(place)} = s.c{self.sources.index(place)}" for place in self.settable(places))
         match = " AND ".join(f"t.{self._name(place)} = s.c{self.sources.index(place)}" for place in self.key)
-        return f"UPDATE {self.target} AS t SET {news} FROM {self.stage} AS s WHERE {match}"
+        return f"UPDATE {self.whole} AS t SET {news} FROM {self.stage} AS s WHERE {match}"
 
     def settable(self, places: tuple[int, ...]) -> tuple[int, ...]:
         """Return the columns of `places` that an update which keeps the key may set."""
@@ -175,8 +191,8 @@ class Plan:
         if len(self.key) == 1:
             match = f"{self.key_names[0]} = ANY($1::{self.key_types[0]}[])"
             if self.soft:
-                return f"UPDATE {self.target} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {match}"
-            return f"DELETE FROM {self.target} WHERE {match}"
+                return f"UPDATE {self.whole} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {match}"
+            return f"DELETE FROM {self.whole} WHERE {match}"
         arrays = ", ".join(f"${number}::text[]" for number in range(1, len(self.key) + 1))
         columns = ", ".join(f"k{number}" for number in range(len(self.key)))
         match = " AND ".join(
@@ -185,8 +201,8 @@ class Plan:
         )
         keys = f"unnest({arrays}) AS k({columns}) WHERE {match}"
         if self.soft:
-            return f"UPDATE {self.target} AS t SET {ident(SOFT_DELETE_COLUMN)} = now() FROM {keys}"
-        return f"DELETE FROM {self.target} AS t USING {keys}"
+            return f"UPDATE {self.whole} AS t SET {ident(SOFT_DELETE_COLUMN)} = now() FROM {keys}"
+        return f"DELETE FROM {self.whole} AS t USING {keys}"
 
     def _text(self, what: object, make: object) -> str:
         text = self._texts.get(what)
@@ -199,8 +215,8 @@ class Plan:
 def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, number: int) -> Plan:
     """Make the plan for rows whose columns are `frame_names`.
 
-    Columns that the frame or the target lacks are not written: the frame may be older than the route, and with
-    `schema_changes: ignore` the target stays behind.
+    Columns that the frame lacks are not written: it may be older than the route. Nor are those that the target lacks:
+    with `schema_changes: ignore` it stays behind; else `lacking` names them (see `Plan.require_columns`).
 
     Raises:
         ConfigError: the target table or one of its key columns is gone.
@@ -215,8 +231,11 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
     places: list[int] = []
     names: list[str] = []
     types: list[str] = []
+    gone: list[str] = []
     for column, name in route.columns:
         there = table.column(name)
+        if there is None and column.name in frame_names and route.schema_changes is not SchemaChanges.IGNORE:
+            gone.append(name)
         if column.name in frame_names and there is not None and not there.generated:
             places.append(frame_names.index(column.name))
             names.append(ident(name))
@@ -232,11 +251,13 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         route,
         len(frame_names),
         qualified(route.target),
+        table.alone,
         tuple(places),
         tuple(names),
         tuple(types),
         tuple(sorted(frame_names.index(name) for name in route.key)),  # as netting writes a key's cells
         bool(route.key) and table.finds_one_row_by(route.key_in_target),
+        tuple(gone),
         frozenset(ident(column.name) for column in table.columns if column.identity == "always"),
         number,
     )

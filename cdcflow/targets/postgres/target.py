@@ -20,7 +20,7 @@ from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, types
 from cdcflow.targets.postgres.applier import Applier
-from cdcflow.targets.postgres.compare import refuse
+from cdcflow.targets.postgres.compare import long_names, problems, refuse
 from cdcflow.targets.postgres.loader import PostgresLoader
 from cdcflow.targets.sql import bookkeeping
 
@@ -66,6 +66,7 @@ class PostgresTarget:
             return check.findings(connection, self._pipeline, routes)
 
     def create(self, route: Route) -> None:
+        refuse(route, long_names(route))
         with self._connected() as connection, connection.transaction():
             connection.execute(_DDL_LOCK)
             have = catalog.shape(connection, route)
@@ -92,14 +93,12 @@ class PostgresTarget:
         """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
         table = have.table
         if table is not None and table.made_by:
-            row = connection.execute(f"SELECT EXISTS (SELECT FROM {qualified(route.target)})").fetchone()
+            row = connection.execute(f"SELECT EXISTS (SELECT FROM {table.alone})").fetchone()
             for statement in alter.reshape(route, have, empty=row == (False,)):
                 connection.execute(statement)
             table = catalog.table(connection, route.target)
-            if table is not None and route.key and not table.finds_one_row_by(route.key_in_target):
-                return  # `clear` comes next and gives it its key, which its old rows may not have
         if table is not None:
-            refuse(route, table)
+            refuse(route, problems(route, table))
 
     def _create_table(self, connection: Connection, route: Route, version: int) -> None:
         try:
@@ -139,7 +138,7 @@ class PostgresTarget:
             connection.execute(_DDL_LOCK)
             have = catalog.shape(connection, route)
             if have.table is not None:
-                self._empty(connection, route)
+                self._empty(connection, route, have.table.alone)
                 if have.table.made_by:
                     self._make_types(connection, route, have)
                     for statement in alter.moved(before, route, have):
@@ -151,11 +150,10 @@ class PostgresTarget:
             cursor.execute(bookkeeping.FORGET_CHUNKS, [self._pipeline, route.source.id])
         log.info("emptied a table", table=str(route.target))
 
-    def _empty(self, connection: Connection, route: Route) -> None:
+    def _empty(self, connection: Connection, route: Route, table: str) -> None:
         with suppress(errors.InsufficientPrivilege), connection.transaction():
             # Else triggers and foreign keys see the rows go.
             connection.execute("SET LOCAL session_replication_role = replica")
-        table = qualified(route.target)
         try:
             with connection.transaction():
                 connection.execute(f"TRUNCATE {table}")
