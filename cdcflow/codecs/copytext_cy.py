@@ -49,6 +49,8 @@ def copy_text(
         ImageError: an image is not what it says, or an asked cell is absent.
     """
     count: cython.Py_ssize_t = len(references) // 8
+    if len(references) % 8:
+        raise ImageError("the references end inside one")
     if cython.compiled:
         return _compiled_copy_text(after, merged, references, width, columns, write, count)
     cells: list = [b""] * width
@@ -57,6 +59,8 @@ def copy_text(
     for reference in array("q", references):
         buffer, at = (after, reference) if reference >= 0 else (merged, -1 - reference)
         for index in range(width):
+            if at + 4 > len(buffer):
+                raise ImageError("a row image ends before its cells")
             length = int.from_bytes(buffer[at : at + 4], _ORDER, signed=True)
             at += 4
             if length >= 0:
@@ -141,7 +145,7 @@ def _compiled_copy_text(
                     at = -1 - reference
                     limit = len(merged)
                 for index in range(width):
-                    if at + 4 > limit:
+                    if limit - at < 4:  # a reference may be any number: `at + 4` would overflow
                         raise ImageError("a row image ends before its cells")
                     memcpy(cython.address(length), base + at, 4)
                     at += 4
@@ -226,6 +230,8 @@ def key_arrays(keys: bytes, spans: bytes, width: int) -> list:
     Raises:
         ImageError: a key is shorter than its cells, or holds NULL.
     """
+    if len(spans) % 16:
+        raise ImageError("the spans end inside one")
     numbers = array("q", spans)
     columns: list = [[] for _ in range(width)]
     position: cython.Py_ssize_t
@@ -235,9 +241,11 @@ def key_arrays(keys: bytes, spans: bytes, width: int) -> list:
     for position in range(0, len(numbers), 2):
         at = numbers[position]
         for column in range(width):
+            if at < 0 or len(keys) - at < 4:
+                raise ImageError("a key ends before its cells")
             length = int.from_bytes(keys[at : at + 4], _ORDER, signed=True)
             at += 4
-            if length < 0 or at + length > len(keys):
+            if length < 0 or length > len(keys) - at:
                 raise ImageError("a key ends inside a cell, or holds NULL")
             columns[column].append(array_element(keys[at : at + length]))
             at += length
@@ -254,11 +262,19 @@ def array_element(text: bytes) -> bytes:
 
 
 def offsets(sizes: bytes) -> bytes:
-    """Return the start of each image (native int64) from the images' sizes (native int32)."""
+    """Return the start of each image (native int64) from the images' sizes (native int32).
+
+    Raises:
+        ImageError: the sizes end inside one, or one is negative.
+    """
+    if len(sizes) % 4:
+        raise ImageError("the sizes end inside one")
     total: cython.longlong = 0
     starts = array("q", bytes(2 * len(sizes)))
     index: cython.Py_ssize_t = 0
     for size in array("i", sizes):
+        if size < 0:
+            raise ImageError("a row image has a negative size")
         starts[index] = total
         total += size
         index += 1

@@ -334,10 +334,14 @@ def _cells(image: bytes) -> list:
 
 @cython.cfunc
 def _image(buffer: bytes, start: cython.Py_ssize_t, width: cython.int) -> bytes:
-    """Return the image of `width` cells that starts at `start`, which was walked before."""
+    """Return the image of `width` cells that starts at `start`. Of an inserted row only the key was walked before."""
     end = start
     for _ in range(width):
+        if end + 4 > len(buffer):
+            raise ImageError("a row image ends before its cells")
         end += 4 + max(int.from_bytes(buffer[end : end + 4], _ORDER, signed=True), 0)
+    if end > len(buffer):
+        raise ImageError("a row image ends inside a cell")
     return buffer[start:end]
 
 

@@ -41,6 +41,8 @@ def by_key(after: bytes, merged: bytes, references: bytes, place: int) -> bytes:
         ImageError: an image is not what it says.
     """
     count: cython.Py_ssize_t = len(references) // 8
+    if len(references) % 8:
+        raise ImageError("the references end inside one")
     if count < 2:
         return references
     if cython.compiled:
@@ -133,7 +135,7 @@ def _mark(
     byte: cython.uchar
     negative: cython.int
     for index in range(place + 1):
-        if at + 4 > limit:
+        if limit - at < 4:  # a reference may be any number: `at + 4` would overflow
             return -1
         memcpy(cython.address(length), base + at, 4)
         at += 4

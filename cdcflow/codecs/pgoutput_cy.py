@@ -27,7 +27,11 @@ from cdcflow.codecs.frames_cy import MessageError
 __all__ = ["Decoder", "MessageError"]
 
 # Microseconds between PostgreSQL's epoch (2000-01-01) and the Unix epoch.
-POSTGRES_EPOCH_US = 946_684_800_000_000
+_EPOCH_US = cython.declare(cython.longlong, 946_684_800_000_000)
+
+# A hundred and forty thousand years from 2000, either way: beyond, the difference of two times would not fit.
+_FAR_US = cython.declare(cython.ulonglong, 1 << 62)
+_FAR_AGO_US = cython.declare(cython.ulonglong, (1 << 64) - (1 << 62))
 
 _ORDER = sys.byteorder
 
@@ -235,7 +239,7 @@ class Decoder:
             if kind == 0x77:  # w: XLogData: start, end, send time, message
                 if length < 26:
                     raise MessageError("XLogData message is too short")
-                self.sent_us = cython.cast(cython.longlong, _be64(p, at + 17)) + POSTGRES_EPOCH_US
+                self.sent_us = _time(p, at + 17)
                 stop = self._message(p, at + 25, end)
                 if stop == 1:
                     return end
@@ -244,7 +248,7 @@ class Decoder:
             elif kind == 0x6B:  # k: keepalive: end, send time, reply requested
                 if length < 18:
                     raise MessageError("keepalive message is too short")
-                self.sent_us = cython.cast(cython.longlong, _be64(p, at + 9)) + POSTGRES_EPOCH_US
+                self.sent_us = _time(p, at + 9)
                 if not self.in_transaction:
                     self.heartbeat_lsn = _be64(p, at + 1)
                     self.lag_us = 0
@@ -270,7 +274,7 @@ class Decoder:
                 raise MessageError("Begin inside a transaction")
             self.in_transaction = True
             self.final_lsn = _be64(p, at)
-            self.commit_us = cython.cast(cython.longlong, _be64(p, at + 8)) + POSTGRES_EPOCH_US
+            self.commit_us = _time(p, at + 8)
             self.xid = _be32(p, at + 16)
             self.lag_us = self.sent_us - self.commit_us
             return 0
@@ -367,3 +371,16 @@ def _be32(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.uint:
 def _be64(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
     value: cython.ulonglong = _be32(p, at)
     return (value << 32) | _be32(p, at + 4)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1)
+def _time(p: cython.p_uchar, at: cython.Py_ssize_t) -> cython.longlong:
+    """Return the time at `at`, microseconds since 2000, as microseconds since 1970."""
+    since: cython.ulonglong = _be64(p, at)
+    if since >= _FAR_US and since < _FAR_AGO_US:
+        raise MessageError("a time that no clock shows")
+    if not cython.compiled and since >= _FAR_AGO_US:
+        return since - (1 << 64) + _EPOCH_US
+    return cython.cast(cython.longlong, since) + _EPOCH_US
