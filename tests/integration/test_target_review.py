@@ -12,15 +12,16 @@ import pytest
 from cdcflow.errors import ConfigError, RowRejected, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED, Cell, RowBatch, image
-from cdcflow.model.route import Route, SchemaChanges
+from cdcflow.model.route import Mode, OnDelete, OnTruncate, Route, SchemaChanges
 from cdcflow.model.schema import Column, ReplicaIdentity, TableName, UserType
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.state.store import open_store
 from cdcflow.targets.postgres import PostgresTarget
 from cdcflow.targets.postgres import plan as plan_module
+from cdcflow.targets.postgres import session as session_module
 from cdcflow.targets.postgres import target as target_module
 from tests.integration.semantics import Pair, pair
-from tests.integration.target_shapes import column, key_column, route, table
+from tests.integration.target_shapes import column, index, key_column, route, table
 from tests.servers.database import Database
 from tests.servers.fleet import PostgresServer
 
@@ -319,3 +320,97 @@ def test_a_role_that_may_not_make_temporary_tables_is_told_by_the_check(fed: Fed
     assert refused.do == f'GRANT TEMPORARY ON DATABASE "{name}" TO "{role}"'
     fed.database.execute(refused.do)
     assert not [each for each in mine.check([keyed()]) if each.level == "blocker"]
+
+
+# -- keys that collide in the target alone, and rows that it keeps
+
+
+@SMALL_AND_LARGE
+def test_two_rows_whose_keys_only_the_target_holds_for_equal_do_not_become_one(fed: Fed, large: bool) -> None:
+    fed.database.execute("CREATE TABLE t (id char(3) PRIMARY KEY, v text)")
+    wanted = keyed(column("id", "text", nullable=False), V)
+    fed.target.create(wanted)
+    with pytest.raises(RowRejected) as refused:
+        fed.apply(wanted, [("I", None, [b"a", b"1"]), ("I", None, [b"a ", b"2"])], large=large)
+    assert '"id"=a' in refused.value.at
+    assert found(fed) == []
+
+
+KEEPING = {
+    "soft": {"on_delete": OnDelete.SOFT},
+    "ignore": {"on_delete": OnDelete.IGNORE},
+    "truncate ignored": {"on_truncate": OnTruncate.IGNORE},
+    "soft, truncate ignored": {"on_delete": OnDelete.SOFT, "on_truncate": OnTruncate.IGNORE},
+}
+
+
+@SMALL_AND_LARGE
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_row_moves_onto_the_key_of_a_row_that_was_kept(fed: Fed, kind: str, large: bool) -> None:
+    wanted = keyed(**KEEPING[kind])
+    fed.target.create(wanted)
+    fed.apply(wanted, [("I", None, [b"1", b"a"]), ("I", None, [b"2", b"b"]), ("I", None, [b"3", b"c"])])
+    if "truncate" in kind:
+        fed.send(Truncate((wanted,), cascade=False, restart_identity=False))
+        fed.apply(wanted, [("I", None, [b"1", b"a"])], large=large)
+    else:
+        fed.apply(wanted, [("D", [b"2", UNCHANGED], None)], large=large)
+    fed.apply(wanted, [("U", [b"1", UNCHANGED], [b"2", UNCHANGED])], large=large)
+    assert found(fed) == [(2, "a"), (3, "c")]
+    if wanted.on_delete is OnDelete.SOFT:
+        assert found(fed, "SELECT id FROM t WHERE cdcflow_deleted_at IS NOT NULL") == []
+
+
+def test_a_move_that_was_copied_already_keeps_its_row(fed: Fed) -> None:
+    wanted = keyed(on_delete=OnDelete.IGNORE)
+    fed.target.create(wanted)
+    fed.database.execute("INSERT INTO t VALUES (2, 'a')")
+    fed.apply(wanted, [("U", [b"1", UNCHANGED], [b"2", b"a"])], replayed=True)
+    assert found(fed) == [(2, "a")]
+
+
+@pytest.mark.parametrize("more", [{"on_delete": OnDelete.SOFT}, {"on_delete": OnDelete.IGNORE}, {"mode": Mode.APPEND}])
+def test_unique_indexes_of_a_table_that_keeps_rows_from_now_on_are_no_longer_unique(
+    fed: Fed, more: dict[str, object]
+) -> None:
+    indexes = (
+        index("t_v_key", "btree (v)", unique=True, constraint="UNIQUE (v)"),
+        index("t_lower", "btree (lower(v))", unique=True),
+        index("t_some", "btree (v) WHERE (id > 0)", unique=True),
+    )
+    before = route(table(ID, V, indexes=indexes))
+    fed.target.create(before)
+    fed.target.finish([before])
+    unique = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 't'::regclass AND indisunique ORDER BY 1"
+    assert len(found(fed, unique)) == 4
+    now = replace(before, **more)
+    fed.target.clear(now, before)
+    fed.target.create(now)
+    fed.target.finish([now])
+    assert found(fed, unique) == [("t_pkey",)]
+    assert fed.database.value("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass") == 4
+    fed.apply(now, [("I", None, [b"1", b"a"])])
+    fed.apply(now, [("D", [b"1", UNCHANGED], None)])
+    fed.apply(now, [("I", None, [b"2", b"a"])])
+    fed.target.clear(before, now)
+    fed.target.create(before)
+    fed.target.finish([before])
+    assert len(found(fed, unique)) == 4
+
+
+# -- many kinds of statements
+
+
+def test_statements_are_kept_within_bounds(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PREPARED_STATEMENTS", 300)
+    wanted = keyless(*(column(f"c{number}", "integer") for number in range(10)))
+    fed.target.create(wanted)
+    rows = [[b"1" if number >> bit & 1 else None for bit in range(10)] for number in range(700)]
+    for start in range(0, 700, 50):
+        fed.apply(wanted, [("I", None, row) for row in rows[start : start + 50]])
+    for start in (*range(0, 700, 50), 0):
+        fed.apply(wanted, [("D", row, None) for row in rows[start : start + 50]])
+    assert found(fed, "SELECT * FROM t") == []
+    session = fed.target._session()._session
+    assert session is not None
+    assert int(session.run("SELECT count(*) FROM pg_prepared_statements").get_value(0, 0) or b"0") <= 300

@@ -22,6 +22,7 @@ from cdcflow.targets.postgres.ddl import (
     is_computable,
     keeps_deleted_versions,
 )
+from cdcflow.targets.postgres.indexes import is_mirror
 
 # A default that is one constant, perhaps cast: it means the same whenever and wherever it is evaluated.
 _CONSTANT = re.compile(r"""^\(?-?(?:'(?:[^']|'')*'|\d+(?:\.\d+)?|true|false|NULL)\)?(?:::[\w\s"().,\[\]]+)?$""")
@@ -78,6 +79,7 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
         return []
     alter = f"ALTER TABLE {qualified(route.target)} "
     made = _drop_key(route, table, alter)
+    made += [each for each in _drop_guards(route, have, alter) if each not in made]
     written = {name for _, name in route.columns}
     made += [
         f"{alter}ALTER COLUMN {ident(there.name)} DROP NOT NULL"
@@ -303,6 +305,25 @@ def _drop_key(route: Route, table: TargetTable, alter: str) -> list[str]:
     if primary is None or set(primary.columns) in wanted:
         return []
     return [f"{alter}DROP CONSTRAINT {ident(primary.name)}"]
+
+
+def _drop_guards(route: Route, have: Shape, alter: str) -> list[str]:
+    """Drop what keeps rows apart by anything but the key, from a table of ours that keeps rows which the source has
+    no longer: they would refuse new ones for ever. `finish` makes the indexes again, not unique."""
+    if have.table is None or not have.table.made_by or is_mirror(route):
+        return []
+    made: list[str] = []
+    for guard in have.guards:
+        if set(guard.columns) == set(route.key_in_target):
+            continue
+        made += [
+            f"ALTER TABLE {qualified(key.table)} DROP CONSTRAINT {ident(key.name)}"
+            for key in have.references
+            if set(key.columns) == set(guard.columns)
+        ]
+        drop = f"{alter}DROP CONSTRAINT {ident(guard.name.table)}"
+        made.append(drop if guard.constraint else f"DROP INDEX {qualified(guard.name)}")
+    return made
 
 
 def _add_key(route: Route, table: TargetTable, alter: str) -> list[str]:

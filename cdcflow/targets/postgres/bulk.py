@@ -81,7 +81,7 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
     if netted.updated:
         _update(session, stages, plan, frame, netted)
     if netted.inserted:
-        if plan.arbiter and (frame.idempotent or plan.keeps_deleted):
+        if plan.arbiter and (frame.idempotent or plan.may_hold_more):
             stages.empty(session, plan)
             _stage(session, plan, frame, netted, netted.inserted, plan.sources)
             session.run(plan.insert_from_stage())

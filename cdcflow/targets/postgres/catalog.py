@@ -91,6 +91,16 @@ class TargetForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """A unique index or an exclusion constraint: what may refuse a row for another one. `columns` has '' for an
+    expression. `constraint` says that ALTER TABLE drops it, not DROP INDEX."""
+
+    name: TableName
+    columns: tuple[str, ...]
+    constraint: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What the target has of everything that one route needs. `extensions` gives each one's schema.
 
@@ -104,6 +114,7 @@ class Shape:
     extensions: dict[str, str] = field(default_factory=dict)
     foreign_keys: tuple[TargetForeignKey, ...] = ()
     references: tuple[TargetForeignKey, ...] = ()
+    guards: tuple[Guard, ...] = ()
 
 
 def mark(pipeline: str, comment: str) -> str:
@@ -129,6 +140,7 @@ def shape(connection: Connection, route: Route) -> Shape:
         _extensions(connection, extensions) if extensions else {},
         _foreign_keys(connection, _OWN, there.oid) if there else (),
         _foreign_keys(connection, _REFERENCES, there.oid) if there else (),
+        _guards(connection, there.oid) if there and there.made_by else (),
     )
 
 
@@ -179,6 +191,22 @@ SELECT n.nspname, t.typname, t.typtype::text,
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 JOIN unnest(%s::text[], %s::text[]) AS wanted(schema, name) ON wanted.schema = n.nspname AND wanted.name = t.typname
 """
+
+
+_GUARDS = """
+SELECT n.nspname::text, i.relname::text, k.oid IS NOT NULL,
+       (SELECT array_agg(coalesce(a.attname::text, '') ORDER BY p.at)
+        FROM generate_series(0, x.indnkeyatts - 1) p(at)
+        LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[p.at] AND a.attnum > 0)
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+LEFT JOIN pg_constraint k ON k.conindid = x.indexrelid AND k.conrelid = x.indrelid AND k.contype IN ('p', 'u', 'x')
+WHERE x.indrelid = %s AND (x.indisunique OR x.indisexclusion) ORDER BY 1, 2
+"""
+
+
+def _guards(connection: Connection, oid: int) -> tuple[Guard, ...]:
+    rows = connection.execute(_GUARDS, (oid,))
+    return tuple(Guard(TableName(schema, name), tuple(columns), held) for schema, name, held, columns in rows)
 
 
 def types_of(connection: Connection, route: Route) -> dict[TableName, TargetType]:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
 from cdcflow.targets.postgres.catalog import TargetTable
+
+# Texts that a plan keeps. A table without a key has one for each pattern of NULLs in its rows.
+_MOST_TEXTS = 256
 
 # Types that `=` cannot compare; in a table without a key they are compared by what they print.
 _WITHOUT_EQUALITY = ("json", "xml", "point", "polygon", "box", "path", "line", "lseg", "circle", "txid_snapshot")
@@ -50,6 +53,16 @@ class Plan:
         return self.route.on_delete is not OnDelete.DELETE
 
     @property
+    def may_hold_more(self) -> bool:
+        """The target may hold rows that the source has no longer, so any new key may be taken."""
+        return self.keeps_deleted or self.append_only or self.route.on_truncate is OnTruncate.IGNORE
+
+    @property
+    def keeps_only_marked(self) -> bool:
+        """Every row that the source has no longer says so itself."""
+        return self.soft and self.route.on_truncate is OnTruncate.TRUNCATE
+
+    @property
     def append_only(self) -> bool:
         return self.route.mode is Mode.APPEND
 
@@ -77,18 +90,20 @@ class Plan:
 
     # -- row by row: parameters are text, one a column
 
-    def insert_row(self) -> str:
-        """Parameters: every written column."""
-        return self._text("insert", self._insert_row)
+    def insert_row(self, *, replayed: bool = False) -> str:
+        """Parameters: every written column. `replayed`: the row may be there already, and is overwritten."""
+        over = replayed or self.may_hold_more
+        return self._text(("insert", over), lambda: self._insert_row(self.on_conflict() if over else ""))
 
-    def _insert_row(self) -> str:
+    def _insert_row(self, conflict: str) -> str:
         values = ", ".join(f"${number}" for number in range(1, len(self.names) + 1))
         return (
-            f"INSERT INTO {self.target} ({', '.join(self.names)}) OVERRIDING SYSTEM VALUE VALUES ({values})"
-            + self.on_conflict()
+            f"INSERT INTO {self.target} ({', '.join(self.names)}) OVERRIDING SYSTEM VALUE VALUES ({values}){conflict}"
         )
 
     def on_conflict(self) -> str:
+        """Return what overwrites the row of the same key: only for rows that may be in the target already. Else two
+        rows of the source, whose keys the target holds for equal, would become one."""
         if not self.arbiter:
             return ""
         rest = [name for name in self.names if name not in self.key_names and name not in self.fixed]
@@ -97,6 +112,20 @@ class Plan:
             news.append(f"{ident(SOFT_DELETE_COLUMN)} = NULL")
         action = f"DO UPDATE SET {', '.join(news)}" if news else "DO NOTHING"
         return f" ON CONFLICT ({', '.join(self.key_names)}) {action}"
+
+    def delete_kept_row(self) -> str | None:
+        """Delete the row that was kept under a key that another row moves to; None where the target keeps none.
+
+        Parameters: the new key, then the old one, whose row is never deleted: the two may be equal in the target.
+        """
+        if not self.may_hold_more or self.append_only:
+            return None
+        return self._text("kept", self._delete_kept_row)
+
+    def _delete_kept_row(self) -> str:
+        old = self.where(len(self.key) + 1, None)
+        kept = f" AND {ident(SOFT_DELETE_COLUMN)} IS NOT NULL" if self.keeps_only_marked else ""
+        return f"DELETE FROM {self.whole} WHERE {self.where(1, None)} AND NOT ({old}){kept}"
 
     def update_row(self, places: tuple[int, ...], condition: tuple[bool, ...] | None = None) -> str:
         """Set the columns at `places`. Parameters: those columns, then the condition's (see `where`)."""
@@ -208,6 +237,8 @@ class Plan:
         text = self._texts.get(what)
         if text is None:
             assert callable(make)
+            if len(self._texts) >= _MOST_TEXTS:
+                del self._texts[next(iter(self._texts))]
             text = self._texts[what] = str(make())
         return text
 

@@ -70,7 +70,7 @@ def _change(
         image = _image(plan, after)
         if image is None:
             raise _incomplete(plan, "an inserted row lacks a column")
-        yield Change(plan.insert_row(), image, plan, _key(plan, after), op)
+        yield Change(plan.insert_row(replayed=idempotent), image, plan, _key(plan, after), op)
     elif plan.append_only:
         return
     elif op == UPDATE:
@@ -89,7 +89,7 @@ def _update(plan: Plan, before: list[Cell] | None, after: list[Cell], *, idempot
     image = _image(plan, after)
     if moved and any(name in plan.fixed for name in plan.key_names) and image is not None:
         yield Change(plan.delete_row(condition), where, plan, old_key, DELETE)
-        yield Change(plan.insert_row(), image, plan, _key(plan, after), INSERT)
+        yield Change(plan.insert_row(replayed=idempotent), image, plan, _key(plan, after), INSERT)
         return
     places = tuple(
         place
@@ -98,6 +98,12 @@ def _update(plan: Plan, before: list[Cell] | None, after: list[Cell], *, idempot
     )
     if not places:
         return
+    if moved and condition is None and (not idempotent or plan.keeps_only_marked):
+        # A replayed move may be in the target already: only a row that is marked as deleted is surely not it.
+        new_key = _key(plan, after)
+        kept = plan.delete_kept_row() if all(cell is not None for cell in new_key) else None
+        if kept is not None:
+            yield Change(kept, [*map(_text, new_key), *where], plan, new_key, DELETE)
     parameters = [_text(after[place]) for place in places] + where
     strict = not idempotent
     yield Change(plan.update_row(places, condition), parameters, plan, old_key, UPDATE, strict, image)

@@ -34,6 +34,10 @@ _TRIGGERS_OFF: Final = "SET session_replication_role = replica"
 # because a blocking libpq does not read while it sends.
 PIPELINE_STATEMENTS: Final = 256
 
+# How many prepared statements a session keeps: each holds its plan in the server's memory. More than one pipeline's
+# worth, so that none is dropped in the pipeline that uses it.
+PREPARED_STATEMENTS: Final = 512
+
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED)
 
 Statement = tuple[str, Sequence[bytes | None]]
@@ -130,14 +134,17 @@ class Session:
         made: list[str] = []
         expected: list[bool] = []  # for each command sent: is it a statement whose result is wanted
         for sql, parameters in window:
-            name = self._prepared.get(sql)
+            name = self._prepared.pop(sql, None)
             if name is None:
+                if len(self._prepared) >= PREPARED_STATEMENTS:
+                    self._pgconn.send_query_params(b"DEALLOCATE " + self._longest_unused(), None)
+                    expected.append(False)
                 self._number += 1
                 name = b"cdcflow_%d" % self._number
                 self._pgconn.send_prepare(name, sql.encode())
-                self._prepared[sql] = name
                 made.append(sql)
                 expected.append(False)
+            self._prepared[sql] = name  # at the end: the first is the one that was not used for longest
             self._pgconn.send_query_prepared(name, parameters)
             expected.append(True)
         self._pgconn.pipeline_sync()
@@ -157,8 +164,11 @@ class Session:
             self._result()  # the sync
         if failure is not None:
             for sql in made:  # which of them the server has is not known
-                del self._prepared[sql]
+                self._prepared.pop(sql, None)
         return failure
+
+    def _longest_unused(self) -> bytes:
+        return self._prepared.pop(next(iter(self._prepared)))
 
     def forget_statements(self) -> None:
         """Drop all prepared statements: a table's shape changed."""
