@@ -14,6 +14,7 @@ from psycopg import pq
 from cdcflow.engines.postgres import waiting
 from cdcflow.engines.postgres.connect import connect_raw, safe_url
 from cdcflow.engines.postgres.errors import from_connection, from_result
+from cdcflow.engines.postgres.names import literal
 from cdcflow.errors import TargetUnavailable
 
 # A killed instance's session ends within a moment where its socket was closed by the kernel; the server may
@@ -52,6 +53,7 @@ class PostgresLease:
 
     def __init__(self, url: str, pipeline: str) -> None:
         self._url, self._at = url, safe_url(url)
+        self._pipeline = pipeline
         self._application = f"cdcflow {pipeline} lease"
         self._key = lock_key(pipeline)
         self._pgconn: pq.abc.PGconn | None = None
@@ -68,6 +70,7 @@ class PostgresLease:
                 return False
             time.sleep(_POLL_SECONDS)
         self._backend = self._pgconn.backend_pid
+        self._end_writers()
         return True
 
     def lost(self) -> bool:
@@ -93,6 +96,16 @@ class PostgresLease:
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
             self._backend = 0
+
+    def _end_writers(self) -> None:
+        """End an earlier instance's sessions that wait in a transaction for a client that is gone: their locks would
+        keep ours waiting until the server notices."""
+        names = ", ".join(literal(f"cdcflow {self._pipeline}{part}") for part in ("", " copy"))
+        self._ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+            f" AND application_name IN ({names}) AND state <> 'idle' AND wait_event = 'ClientRead'"
+        )
 
     def _ask(self, statement: str) -> str:
         """Return the first value of the answer. An unanswered question breaks the connection."""

@@ -20,13 +20,14 @@ SCHEMES = ("postgresql", "postgres")
 CONNECT_TIMEOUT_SECONDS = 10
 
 # A peer that vanished (power, cable, firewall that forgot the connection) is noticed after about a minute
-# when idle, and after half a minute when we have sent something that it never acknowledged.
+# when idle, and after two when we have sent something that it never acknowledged. The latter counts for a peer
+# that lives and has stopped reading, too: a disk under load may stand still for longer than half a minute.
 _LIVENESS = {
     "keepalives": "1",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
+    "tcp_user_timeout": "120000",
 }
 
 # Sent in the startup packet, where they outrank what ALTER ROLE and ALTER DATABASE say, on replication
@@ -51,6 +52,10 @@ SESSION = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # When we vanish, the server ends what we had open, and its locks with it, after about a minute.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
     "client_min_messages": "warning",
     "jit": "off",  # compiling a statement costs more than any of ours runs
 }

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import select
 import time
+from typing import Final, Protocol
 
 import psycopg
 from psycopg import pq
 
 from cdcflow.engines.postgres import libpq_cy
 
+_COPYING: Final = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+
 
 class Silent(Exception):  # noqa: N818 - a state, not a fault: the caller says what it means
     """The server said nothing until the deadline."""
 
 
-def result(pgconn: pq.abc.PGconn, *, deadline: float | None = None) -> pq.abc.PGresult | None:
+class Doubt(Protocol):
+    """Asks, in another way, about a server that has not answered for `seconds`."""
+
+    seconds: float
+
+    def settle(self, pgconn: pq.abc.PGconn) -> None:
+        """Return where waiting on makes sense. Raises psycopg.OperationalError where not, with `pgconn` closed."""
+
+
+def result(
+    pgconn: pq.abc.PGconn, *, deadline: float | None = None, doubt: Doubt | None = None
+) -> pq.abc.PGresult | None:
     """Return the next result of what was sent, None when there is none left.
 
     Args:
         deadline: until when to wait, on the monotonic clock; for ever without one.
+        doubt: what to do each time that the server has been silent for long. Not together with a deadline.
 
     Raises:
         psycopg.OperationalError: the connection is gone.
@@ -32,23 +47,28 @@ def result(pgconn: pq.abc.PGconn, *, deadline: float | None = None) -> pq.abc.PG
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
     while pgconn.is_busy():
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(left):
+        left = None if doubt is None else doubt.seconds * 1000
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic()) * 1000
+        if poll.poll(left):
+            pgconn.consume_input()
+        elif doubt is not None:
+            doubt.settle(pgconn)
+        else:
             raise Silent
-        pgconn.consume_input()
     return pgconn.get_result()
 
 
-def last_result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult:
+def last_result(pgconn: pq.abc.PGconn, doubt: Doubt | None = None) -> pq.abc.PGresult:
     """Return the last result of what was sent.
 
     Raises:
         psycopg.OperationalError: the connection is gone.
     """
     last = None
-    while (found := result(pgconn)) is not None:
+    while (found := result(pgconn, doubt=doubt)) is not None:
         last = found
-        if pgconn.status != pq.ConnStatus.OK:
+        if pgconn.status != pq.ConnStatus.OK or found.status in _COPYING:
             break
     if last is None:
         raise psycopg.OperationalError(pgconn.get_error_message())
