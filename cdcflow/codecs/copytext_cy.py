@@ -144,8 +144,10 @@ def _compiled_copy_text(
                     base = m
                     at = -1 - reference
                     limit = len(merged)
+                if at > limit:  # a reference may be any number: `at + 4` would overflow
+                    raise ImageError("a reference is past any image")
                 for index in range(width):
-                    if limit - at < 4:  # a reference may be any number: `at + 4` would overflow
+                    if at + 4 > limit:
                         raise ImageError("a row image ends before its cells")
                     memcpy(cython.address(length), base + at, 4)
                     at += 4
