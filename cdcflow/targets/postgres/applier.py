@@ -22,6 +22,7 @@ from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, OnTruncate, Route
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import alter, bulk, catalog, rowwise
+from cdcflow.targets.postgres.equality import equalities
 from cdcflow.targets.postgres.plan import Plan, plan
 from cdcflow.targets.postgres.session import Session, Statement
 from cdcflow.targets.sql.bookkeeping import ADVANCE, advance_parameters
@@ -212,7 +213,10 @@ class Applier:
         known = self._plans.get(key)
         if known is None or known[0] is not frame.route:
             self._number += 1
-            made = plan(frame.route, frame.names, self._connected().table(frame.route.target), self._number)
+            session = self._connected()
+            table = session.table(frame.route.target)
+            equal = equalities(session.connection, table.oid) if table is not None else {}
+            made = plan(frame.route, frame.names, table, self._number, equal)
             known = self._plans[key] = (frame.route, made)
         if not frame.idempotent:  # rows that the copy may hold can be older than the table's shape
             known[1].require_columns()

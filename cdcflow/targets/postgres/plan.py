@@ -8,16 +8,10 @@ from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
 from cdcflow.targets.postgres.catalog import TargetTable
+from cdcflow.targets.postgres.equality import Equalities, Equality
 
 # Texts that a plan keeps. A table without a key has one for each pattern of NULLs in its rows.
 _MOST_TEXTS = 256
-
-# Types that `=` cannot compare; in a table without a key they are compared by what they print.
-_WITHOUT_EQUALITY = ("json", "xml", "point", "polygon", "box", "path", "line", "lseg", "circle", "txid_snapshot")
-
-# Equal values of these can print differently (1.0 and 1.00), so rows of a table without a key are told apart
-# by what they print too.
-_EQUAL_BUT_DIFFERENT = ("numeric", "double precision", "real", "citext", "interval")
 
 
 @dataclass(slots=True)
@@ -36,6 +30,7 @@ class Plan:
     sources: tuple[int, ...]
     names: tuple[str, ...]
     types: tuple[str, ...]
+    equal: tuple[Equality, ...]  # how each written column is compared
     key: tuple[int, ...]
     arbiter: bool
     lacking: tuple[str, ...]  # columns that the rows have and the target should have, and has not
@@ -73,6 +68,14 @@ class Plan:
     @property
     def key_types(self) -> tuple[str, ...]:
         return tuple(self.types[self.sources.index(place)] for place in self.key)
+
+    @property
+    def key_operators(self) -> tuple[str, ...]:
+        return tuple(self._operator(place) for place in self.key)
+
+    def _operator(self, place: int) -> str:
+        # A key's type has an operator, or it could have no unique index.
+        return self.equal[self.sources.index(place)].operator or "="
 
     def _name(self, place: int) -> str:
         return self.names[self.sources.index(place)]
@@ -150,31 +153,22 @@ class Plan:
         key (or a key that holds NULL), every written column that is not NULL. `condition` then says for each
         of those columns whether it is NULL."""
         if condition is None:
-            return " AND ".join(f"{name} = ${number}" for number, name in enumerate(self.key_names, first))
+            pairs = zip(self.key_names, self.key_operators, strict=True)
+            return " AND ".join(f"{name} {equal} ${number}" for number, (name, equal) in enumerate(pairs, first))
         parts: list[str] = []
         number = first
-        pairs = list(zip(self.names, self.types, strict=True)) if not self.key else self._key_pairs()
-        for (name, type_name), null in zip(pairs, condition, strict=True):
+        places = self.key or self.sources
+        for at, null in zip(map(self.sources.index, places), condition, strict=True):
             if null:
-                parts.append(f"{name} IS NULL")
+                parts.append(f"{self.names[at]} IS NULL")
                 continue
-            plain = type_name.split("(")[0]
-            if plain in _WITHOUT_EQUALITY:
-                parts.append(f"{name}::text = ${number}::text")
-            else:
-                # Without the cast the server takes a composite's parameter for an anonymous record.
-                parts.append(f"{name} = ${number}::{type_name}")
-                if plain in _EQUAL_BUT_DIFFERENT:
-                    parts.append(f"{name}::text = ${number}::{type_name}::text")
+            parts.append(self.equal[at].match(self.names[at], f"${number}", self.types[at]))
             number += 1
         # One row for each change, however many rows are equal.
         # A partition numbers its rows as every other does.
         place = "ctid" if self.whole != self.target else "(tableoid, ctid)"
         selected = place.strip("()")
         return f"{place} = (SELECT {selected} FROM {self.whole} WHERE {' AND '.join(parts)} LIMIT 1)"
-
-    def _key_pairs(self) -> list[tuple[str, str]]:
-        return list(zip(self.key_names, self.key_types, strict=True))
 
     # -- sets of rows
 
@@ -202,7 +196,9 @@ class Plan:
     def update_from_stage(self, places: tuple[int, ...]) -> str:
         """Set the columns at `places` outside the key."""
         news = ", ".join(f"{self._name(place)} = s.c{self.sources.index(place)}" for place in self.settable(places))
-        match = " AND ".join(f"t.{self._name(place)} = s.c{self.sources.index(place)}" for place in self.key)
+        match = " AND ".join(
+            f"t.{self._name(place)} {self._operator(place)} s.c{self.sources.index(place)}" for place in self.key
+        )
         return f"UPDATE {self.whole} AS t SET {news} FROM {self.stage} AS s WHERE {match}"
 
     def settable(self, places: tuple[int, ...]) -> tuple[int, ...]:
@@ -218,15 +214,17 @@ class Plan:
     def delete_keys(self) -> str:
         """Parameters: an array literal for each key column."""
         if len(self.key) == 1:
-            match = f"{self.key_names[0]} = ANY($1::{self.key_types[0]}[])"
+            match = f"{self.key_names[0]} {self.key_operators[0]} ANY ($1::{self.key_types[0]}[])"
             if self.soft:
                 return f"UPDATE {self.whole} SET {ident(SOFT_DELETE_COLUMN)} = now() WHERE {match}"
             return f"DELETE FROM {self.whole} WHERE {match}"
         arrays = ", ".join(f"${number}::text[]" for number in range(1, len(self.key) + 1))
         columns = ", ".join(f"k{number}" for number in range(len(self.key)))
         match = " AND ".join(
-            f"t.{name} = k.k{number}::{type_name}"
-            for number, (name, type_name) in enumerate(zip(self.key_names, self.key_types, strict=True))
+            f"t.{name} {equal} k.k{number}::{type_name}"
+            for number, (name, equal, type_name) in enumerate(
+                zip(self.key_names, self.key_operators, self.key_types, strict=True)
+            )
         )
         keys = f"unnest({arrays}) AS k({columns}) WHERE {match}"
         if self.soft:
@@ -243,7 +241,7 @@ class Plan:
         return text
 
 
-def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, number: int) -> Plan:
+def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, number: int, equal: Equalities) -> Plan:
     """Make the plan for rows whose columns are `frame_names`.
 
     Columns that the frame lacks are not written: it may be older than the route. Nor are those that the target lacks:
@@ -262,6 +260,7 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
     places: list[int] = []
     names: list[str] = []
     types: list[str] = []
+    compared: list[Equality] = []
     gone: list[str] = []
     for column, name in route.columns:
         there = table.column(name)
@@ -271,6 +270,7 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
             places.append(frame_names.index(column.name))
             names.append(ident(name))
             types.append(there.type)
+            compared.append(equal[name])
     lacking = [name for name in route.key if name not in frame_names or frame_names.index(name) not in places]
     if lacking:
         raise ConfigError(
@@ -286,6 +286,7 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         tuple(places),
         tuple(names),
         tuple(types),
+        tuple(compared),
         tuple(sorted(frame_names.index(name) for name in route.key)),  # as netting writes a key's cells
         bool(route.key) and table.finds_one_row_by(route.key_in_target),
         tuple(gone),
