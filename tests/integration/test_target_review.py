@@ -1,86 +1,30 @@
-"""Batches fed to the target by hand: replayed rows, rows that the target keeps, tables with relatives, odd types."""
+"""Batches fed to the target by hand: replayed rows, rows that the target keeps, tables with relatives."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cdcflow.errors import ConfigError, RowRejected, TargetUnavailable
-from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step, Truncate
-from cdcflow.model.frame import UNCHANGED, Cell, RowBatch, image
-from cdcflow.model.route import Mode, OnDelete, OnTruncate, Route, SchemaChanges
-from cdcflow.model.schema import Column, ReplicaIdentity, TableName, UserType
-from cdcflow.sources.postgres.position import Lsn
-from cdcflow.state.store import open_store
+from cdcflow.model.change import SchemaChange, Truncate
+from cdcflow.model.frame import UNCHANGED
+from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges
+from cdcflow.model.schema import TableName, UserType
 from cdcflow.targets.postgres import PostgresTarget, catalog
 from cdcflow.targets.postgres import session as session_module
 from cdcflow.targets.postgres import target as target_module
 from cdcflow.targets.postgres.equality import equalities
 from cdcflow.targets.postgres.plan import plan
 from tests.integration.semantics import Pair, pair
-from tests.integration.target_shapes import column, index, key_column, route, table
+from tests.integration.target_feed import ID, Changes, Fed, V, found, keyed, keyless
+from tests.integration.target_shapes import column, index, route, table
 from tests.servers.database import Database
 from tests.servers.fleet import PostgresServer
 
-Changes = Sequence[tuple[str, Sequence[Cell] | None, Sequence[Cell] | None]]
-
-ID, V = key_column(), column("v", number=2)
 SMALL_AND_LARGE = pytest.mark.parametrize("large", [False, True], ids=["a small batch", "a large batch"])
-
-
-def keyed(*columns: Column, **more: object) -> Route:
-    """Return the route of `public.t`, by default with the key `id` and the column `v`."""
-    return route(table(*(columns or (ID, V))), **more)
-
-
-def keyless(*columns: Column, **more: object) -> Route:
-    return route(table(*columns, key=(), identity=ReplicaIdentity.FULL, **more))
-
-
-class Fed:
-    """A target that gets its batches from the test."""
-
-    def __init__(self, database: Database, url: str = "") -> None:
-        self.database = database
-        self.store = open_store(database.url)
-        self.store.migrate()
-        self.epoch = self.store.acquire("p", {"host": "here", "process": "1"})
-        self.target = PostgresTarget(url or database.url, "p")
-        self.target.begin("p", self.epoch)
-        self._position = 0
-
-    def rows(self, of: Route, changes: Changes, *, replayed: bool = False) -> Rows:
-        ops = "".join(op for op, _, _ in changes).encode()
-        before = [image(list(cells)) if cells is not None else b"" for _, cells, _ in changes]
-        after = [image(list(cells)) if cells is not None else b"" for _, _, cells in changes]
-        frame = RowBatch(
-            of,
-            tuple(each.name for each in of.source.columns),
-            ops,
-            b"".join(after),
-            b"".join(struct.pack("=i", len(each)) for each in after),
-            b"".join(before),
-            b"".join(struct.pack("=i", len(each)) for each in before),
-            replayed,
-        )
-        return Rows({0: frame}, bytes(4 * len(changes)))
-
-    def send(self, *steps: Step, large: bool = False, complete: bool = True) -> None:
-        self._position += 100
-        rows = sum(len(step) for step in steps if isinstance(step, Rows)) + (1000 if large else 0)
-        self.target.apply(ChangeBatch(list(steps), Lsn(self._position), 1, complete=complete, rows=rows))
-
-    def apply(self, of: Route, changes: Changes, *, replayed: bool = False, large: bool = False) -> None:
-        self.send(self.rows(of, changes, replayed=replayed), large=large)
-
-    def close(self) -> None:
-        self.target.close()
-        self.store.release()
-        self.store.close()
 
 
 @pytest.fixture
@@ -88,10 +32,6 @@ def fed(target_db: Database) -> Iterator[Fed]:
     fed = Fed(target_db)
     yield fed
     fed.close()
-
-
-def found(fed: Fed, query: str = "SELECT id, v FROM t ORDER BY 1") -> list[tuple[object, ...]]:
-    return fed.database.query(query)
 
 
 # -- rows that a copy may hold already
@@ -401,92 +341,14 @@ def test_unique_indexes_of_a_table_that_keeps_rows_from_now_on_are_no_longer_uni
     assert len(found(fed, unique)) == 4
 
 
-# -- types whose equality is not a matter of course
-
-# Compares without case, its operators stand in `public`, and it can be taken for text: as citext.
-WORD = """
-CREATE TYPE word;
-CREATE FUNCTION word_in(cstring) RETURNS word IMMUTABLE STRICT LANGUAGE internal AS 'textin';
-CREATE FUNCTION word_out(word) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'textout';
-CREATE TYPE word (INPUT = word_in, OUTPUT = word_out, LIKE = text, CATEGORY = 'S');
-CREATE CAST (word AS text) WITHOUT FUNCTION AS IMPLICIT;
-CREATE FUNCTION word_cmp(word, word) RETURNS int IMMUTABLE STRICT LANGUAGE sql
-  RETURN bttextcmp(lower($1::text), lower($2::text));
-CREATE FUNCTION word_lt(word, word) RETURNS bool IMMUTABLE STRICT LANGUAGE sql RETURN word_cmp($1, $2) < 0;
-CREATE FUNCTION word_le(word, word) RETURNS bool IMMUTABLE STRICT LANGUAGE sql RETURN word_cmp($1, $2) <= 0;
-CREATE FUNCTION word_eq(word, word) RETURNS bool IMMUTABLE STRICT LANGUAGE sql RETURN word_cmp($1, $2) = 0;
-CREATE FUNCTION word_ge(word, word) RETURNS bool IMMUTABLE STRICT LANGUAGE sql RETURN word_cmp($1, $2) >= 0;
-CREATE FUNCTION word_gt(word, word) RETURNS bool IMMUTABLE STRICT LANGUAGE sql RETURN word_cmp($1, $2) > 0;
-CREATE OPERATOR < (LEFTARG = word, RIGHTARG = word, FUNCTION = word_lt);
-CREATE OPERATOR <= (LEFTARG = word, RIGHTARG = word, FUNCTION = word_le);
-CREATE OPERATOR = (LEFTARG = word, RIGHTARG = word, FUNCTION = word_eq);
-CREATE OPERATOR >= (LEFTARG = word, RIGHTARG = word, FUNCTION = word_ge);
-CREATE OPERATOR > (LEFTARG = word, RIGHTARG = word, FUNCTION = word_gt);
-CREATE OPERATOR CLASS word_ops DEFAULT FOR TYPE word USING btree
-  AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 word_cmp(word, word);
-CREATE DOMAIN document AS json;
-CREATE DOMAIN documents AS json[];
-CREATE TYPE mood AS ENUM ('a');
-CREATE TYPE duo AS (a int, b mood);
-CREATE TYPE uncomparable AS (a int, b json);
-"""
-
-# One value, and one that an operator holds for equal, or could; None where there is no such.
-ODD: dict[str, tuple[bytes, bytes | None]] = {
-    "json[]": (b'{"{}"}', b'{"{ }"}'),
-    "point[]": (b'{"(1,2)"}', b'{"(1,3)"}'),
-    "jsonpath": (b'$."a"', b'$."b"'),
-    "pg_snapshot": (b"10:20:10", b"10:20:11"),
-    "txid_snapshot": (b"10:20:10", b"10:20:11"),
-    "refcursor": (b"a", b"b"),
-    "box": (b"(1,1),(0,0)", b"(2,2),(1,1)"),
-    "circle": (b"<(0,0),1>", b"<(1,1),1>"),
-    "numeric[]": (b"{1.0}", b"{1.00}"),
-    "numrange": (b"[1.0,2)", b"[1.00,2)"),
-    "jsonb": (b'{"a": 1.0}', b'{"a": 1.00}'),
-    "int4range": (b"[1,2)", None),
-    "xid": (b"5", b"6"),
-    "tsvector": (b"'a'", None),
-    "character(5)": (b"abcde", None),
-    "public.word": (b"A", b"a"),
-    "public.word[]": (b"{A}", b"{a}"),
-    "public.document": (b"{}", b"{ }"),
-    "public.documents": (b'{"{}"}', b'{"{ }"}'),
-    "public.mood": (b"a", None),
-    "public.duo": (b"(1,a)", b"(2,a)"),
-    "public.uncomparable": (b"(1,{})", b'(1,"{ }")'),
-    "public.duo[]": (b'{"(1,a)"}', None),
-}
-
-
-def test_rows_without_a_key_are_found_whatever_their_types_can_compare(fed: Fed) -> None:
-    fed.database.execute(WORD)
-    for number, (kind, (value, other)) in enumerate(ODD.items()):
-        source = table(column("id", "integer"), column("v", kind), key=(), name=f"public.t{number}")
-        wanted = route(replace(source, identity=ReplicaIdentity.FULL))
-        fed.target.create(wanted)
-        if other is not None:
-            fed.apply(wanted, [("I", None, [b"1", other])])
-        fed.apply(wanted, [("I", None, [b"1", value])])
-        fed.apply(wanted, [("U", [b"1", value], [b"2", value])])
-        left = found(fed, f"SELECT id, v::text FROM t{number} ORDER BY 1")
-        assert left == ([(1, other.decode())] if other is not None else []) + [(2, value.decode())], kind
-        fed.apply(wanted, [("D", [b"2", value], None)])
-        assert len(found(fed, f"SELECT FROM t{number}")) == (other is not None), kind
-
-
-@SMALL_AND_LARGE
-@pytest.mark.parametrize("columns", [("id",), ("id", "n")])
-def test_a_key_is_compared_by_its_types_own_operator(fed: Fed, columns: tuple[str, ...], large: bool) -> None:
-    fed.database.execute(WORD)
-    key = (column("id", "public.word", nullable=False), column("n", "integer", nullable=False))
-    wanted = route(table(*key, column("v"), key=columns))
+@pytest.mark.parametrize("more", [{"on_delete": OnDelete.SOFT}, {"on_truncate": OnTruncate.IGNORE}])
+def test_a_table_that_keeps_rows_is_unique_by_the_rules_key_alone(fed: Fed, more: dict[str, object]) -> None:
+    wanted = keyed(ID, column("v", nullable=False), key=("v",), **more)
     fed.target.create(wanted)
-    fed.apply(wanted, [("I", None, [b"A", b"1", b"x"]), ("I", None, [b"B", b"1", b"x"])], large=large)
-    fed.apply(wanted, [("U", None, [b"a", b"1", b"y"]), ("D", [b"b", b"1", UNCHANGED], None)], large=large)
-    assert found(fed, "SELECT v FROM t") == [("y",)]
-    fed.apply(wanted, [("U", [b"a", b"1", UNCHANGED], [b"C", b"1", UNCHANGED])], large=large)
-    assert found(fed, "SELECT id::text, v FROM t") == [("C", "y")]
+    fed.apply(wanted, [("I", None, [b"1", b"a"])])
+    fed.send(Truncate((wanted,), cascade=False, restart_identity=False))
+    fed.apply(wanted, [("I", None, [b"1", b"b"])])
+    assert found(fed) == [(1, "a"), (1, "b")]
 
 
 # -- many kinds of statements

@@ -20,9 +20,9 @@ from cdcflow.targets.postgres.ddl import (
     column_list,
     generated_line,
     is_computable,
+    is_mirror,
     keeps_deleted_versions,
 )
-from cdcflow.targets.postgres.indexes import is_mirror
 
 # A default that is one constant, perhaps cast: it means the same whenever and wherever it is evaluated.
 _CONSTANT = re.compile(r"""^\(?-?(?:'(?:[^']|'')*'|\d+(?:\.\d+)?|true|false|NULL)\)?(?:::[\w\s"().,\[\]]+)?$""")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cdcflow.engines.postgres.names import ident, literal, qualified
-from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route
 from cdcflow.model.schema import Column, TableName
 
 # https://www.postgresql.org/docs/current/sql-syntax-lexical.html: a quoted or plain identifier, or something that
@@ -114,7 +114,12 @@ def keeps_deleted_versions(route: Route) -> bool:
 
     Such rows would collide with the source's other unique keys, its primary key among them.
     """
-    return route.on_delete is not OnDelete.DELETE and set(route.key) != set(route.source.primary_key)
+    return not is_mirror(route) and set(route.key) != set(route.source.primary_key)
+
+
+def is_mirror(route: Route) -> bool:
+    """Whether the target holds just the rows that the source holds, so that its constraints hold there too."""
+    return route.on_delete is OnDelete.DELETE and route.on_truncate is OnTruncate.TRUNCATE and route.mode is Mode.MIRROR
 
 
 def column_list(names: Iterable[str]) -> str:

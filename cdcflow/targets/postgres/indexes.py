@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cdcflow.engines.postgres.names import ident, qualified
-from cdcflow.model.route import Mode, OnDelete, OnTruncate, Route
+from cdcflow.model.route import Route
 from cdcflow.model.schema import ForeignKey, Index, TableName
-from cdcflow.targets.postgres.ddl import changed_names, column_list, words
+from cdcflow.targets.postgres.ddl import changed_names, column_list, is_mirror, words
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _DEFINITION = re.compile(
@@ -78,11 +78,6 @@ def target_index(route: Route, index: Index) -> TargetIndex | None:
         found = _DEFERRABLE.search(index.constraint)
         constraint = found[0] if found else ""
     return TargetIndex(index.name, unique, rest, constraint)
-
-
-def is_mirror(route: Route) -> bool:
-    """Whether the target holds just the rows that the source holds, so that its constraints hold there too."""
-    return route.on_delete is OnDelete.DELETE and route.on_truncate is OnTruncate.TRUNCATE and route.mode is Mode.MIRROR
 
 
 def _renamed(route: Route, rest: str) -> str:
