@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,9 @@ from cdcflow.state.tables import SCHEMA, checkpoints, chunks, dead_letters, sche
 
 # A dead predecessor's last transaction may still be committing when its lease is free already.
 _PREDECESSOR_SECONDS: Final = 15
+
+# A transaction of the state's takes milliseconds, and waits for a predecessor's lock for some seconds at most.
+_ANSWER_SECONDS: Final = 45
 
 # SQLSTATEs of a state that was never made.
 _MISSING: Final = ("42P01", "3F000")
@@ -305,10 +311,37 @@ class SqlStore:
     def _transaction(self) -> Iterator[sa.Connection]:
         """A transaction whose errors are ours. A reader sees a state that was never made as `_NoStateError`."""
         try:
-            with self._engine.begin() as connection:
+            with self._engine.begin() as connection, _limited(connection):
                 yield connection
         except sa.exc.DBAPIError as error:
             raise _ours(error, self.address) from None
+
+
+@contextmanager
+def _limited(connection: sa.Connection) -> Iterator[None]:
+    """Hang up when the server has not been done with a transaction for long: its connection has gone deaf, and the
+    driver would wait for ever."""
+    driver: Any = connection.connection.dbapi_connection
+    if not isinstance(driver, psycopg.Connection):
+        yield
+        return
+    over, lock = False, threading.Lock()
+
+    def hang_up() -> None:
+        with lock:
+            if not over and not driver.closed:
+                with socket.socket(fileno=os.dup(driver.fileno())) as line, suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_ANSWER_SECONDS, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            over = True
 
 
 class _NoStateError(OperatorError):

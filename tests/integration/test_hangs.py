@@ -12,6 +12,7 @@ import pytest
 from tests.servers.cluster import Cluster
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same
+from tests.servers.proxy import Proxy
 from tests.servers.vanishing import Vanishing
 from tests.servers.waiting import until
 
@@ -149,6 +150,7 @@ def strike(
     ("kind", "when"),
     [
         ("row", "at once"),
+        ("row", "for long"),
         ("row", "after we are back"),
         ("commit", "at once"),
         ("commit", "for long"),
@@ -191,6 +193,7 @@ def test_a_target_that_vanishes_within_a_chunk_has_each_row_once(
         ("row", 3, "at once"),
         ("row", 3, "for long"),
         ("row", 2000, "at once"),
+        ("row", 2000, "for long"),
         ("row", 2000, "after we are back"),
         ("commit", 3, "for long"),
         ("commit", 3, "after we are back"),
@@ -277,4 +280,36 @@ def test_a_source_that_vanishes_within_a_chunk_and_within_the_stream_is_read_on(
     way_to_source.forget()
     way_to_source.come_back()
     until_same(process, source_db, target_db)
+    end(process, source_db, target_db, cdcflow)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("where", ["a chunk", "a batch"])
+def test_a_target_that_acknowledges_and_never_answers_is_given_up(
+    where: str,
+    source_db: Database,
+    target_db: Database,
+    pg_target: Cluster,
+    pipeline_dir: PipelineFolder,
+    proxy: Callable[..., Proxy],
+    running: Start,
+    cdcflow: Call,
+) -> None:
+    source_db.execute(SHOP)
+    target_db.execute("CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE keyless (id int, v text)")
+    between = proxy(pg_target)
+    pipeline_dir.through(target=f"{between.through(target_db.url)}?connect_timeout=2")
+    if where == "a batch":
+        process = running("run")
+        until_live(process, target_db)
+    gate = Gate(target_db, "commit")
+    with gate.shut():
+        if where == "a batch":
+            source_db.execute(f"INSERT INTO keyed VALUES (1{GATE}, 'x')")
+        else:
+            process = running("run")
+        gate.until_held()
+        between.hang()
+    until(lambda: process.log().count("interrupted"), limit=100, what="it is noticed")
+    between.passing()
     end(process, source_db, target_db, cdcflow)

@@ -79,7 +79,7 @@ class Applier:
                 self._undo()
                 way = Way.CAREFUL
             except psycopg.Error as error:
-                if way is Way.CAREFUL or not _depends_on_rows(error):
+                if way is Way.CAREFUL or not rowwise.is_about_a_row(error):
                     raise self._failure(error) from None
                 if self._pieces and not self._connected().in_transaction:  # a deferred check failed at COMMIT
                     raise self._failure(error) from None
@@ -319,8 +319,3 @@ def _is_small(batch: ChangeBatch) -> bool:
         and batch.nbytes <= SMALL_BYTES
         and all(isinstance(step, Rows) for step in batch.steps)
     )
-
-
-def _depends_on_rows(error: psycopg.Error) -> bool:
-    """Whether another order, or a closer look at each row, may end otherwise: data errors and conflicts."""
-    return (error.sqlstate or "")[:2] in ("22", "23")

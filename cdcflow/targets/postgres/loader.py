@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors, pq
 
 from cdcflow.engines.postgres.connect import connect_raw, safe_url
+from cdcflow.engines.postgres.doubt import Doubting
 from cdcflow.engines.postgres.errors import copy_place, from_connection, translate
 from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.engines.postgres.waiting import end_copy, last_result, put_copy
@@ -47,6 +48,7 @@ class PostgresLoader:
         self._url, self._at = url, safe_url(url)
         self._pipeline, self._epoch = pipeline, epoch
         self._pgconn: pq.abc.PGconn | None = None
+        self._doubt = Doubting(url, "target")
 
     def load(
         self,
@@ -66,7 +68,7 @@ class PostgresLoader:
             Fenced: the epoch is not ours.
             TargetUnavailable, AccessDenied, OperatorError: as `engines.postgres.errors.translate`.
         """
-        pgconn = self._connection()
+        self._connection()
         recent = _Recent()
         try:
             self._command("BEGIN")
@@ -75,7 +77,7 @@ class PostgresLoader:
             else:
                 rows, size = self._copy(qualified(route.target), _column_list(route), blocks, recent)
             record = done(rows, size)
-            _checked(pgconn.exec_params(RECORD_CHUNK.encode(), chunk_parameters(self._pipeline, self._epoch, record)))
+            self._ask(RECORD_CHUNK, chunk_parameters(self._pipeline, self._epoch, record))
             moment("chunk sent")
             self._command("COMMIT")
             moment("chunk committed")
@@ -110,7 +112,13 @@ class PostgresLoader:
 
     def _command(self, statement: str) -> pq.abc.PGresult:
         assert self._pgconn is not None
-        return _checked(self._pgconn.exec_(statement.encode()))
+        self._pgconn.send_query(statement.encode())
+        return _checked(last_result(self._pgconn, self._doubt))
+
+    def _ask(self, statement: str, parameters: list[bytes]) -> pq.abc.PGresult:
+        assert self._pgconn is not None
+        self._pgconn.send_query_params(statement.encode(), parameters)
+        return _checked(last_result(self._pgconn, self._doubt))
 
     def _merge(self, route: Route, blocks: Iterable[bytes], recent: _Recent) -> tuple[int, int]:
         columns, target = _column_list(route), qualified(route.target)
@@ -125,7 +133,8 @@ class PostgresLoader:
         """COPY the blocks; return how many rows and bytes."""
         pgconn = self._connection()
         listed = f" ({columns})" if columns else ""
-        _expect(pgconn.exec_(f"COPY {table}{listed} FROM STDIN".encode()), pq.ExecStatus.COPY_IN)
+        pgconn.send_query(f"COPY {table}{listed} FROM STDIN".encode())
+        _expect(last_result(pgconn, self._doubt), pq.ExecStatus.COPY_IN)
         waiting = select.poll()
         waiting.register(pgconn.socket, select.POLLIN)
         size = 0
@@ -140,7 +149,7 @@ class PostgresLoader:
                 complaint = b"stopped by cdcflow"
                 break
         end_copy(pgconn, complaint)
-        result = _checked(last_result(pgconn))
+        result = _checked(last_result(pgconn, self._doubt))
         return int(result.command_tuples or 0), size
 
     def _recorded(self, wanted: DoneChunk) -> DoneChunk | None:
@@ -151,9 +160,8 @@ class PostgresLoader:
         chunk = wanted.chunk
         try:
             self._command("ROLLBACK")
-            pgconn = self._connection()
             key = [self._pipeline.encode(), str(chunk.table_id).encode(), str(chunk.number).encode()]
-            result = _checked(pgconn.exec_params(FIND_CHUNK.encode(), key))
+            result = self._ask(FIND_CHUNK, key)
         except (psycopg.Error, CdcflowError):
             return None  # the first error is the one to tell
         if not result.ntuples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ _SHOWN_KEY_CHARACTERS = 80
 
 # unique_violation, exclusion_violation: another row has the value.
 _TAKEN = ("23505", "23P01")
+
+_LIMITED = re.compile(r"character(?: varying)?\((\d+)\)")
 
 
 class RowMissing(Exception):  # noqa: N818 - a reason to go slower, not a failure
@@ -190,11 +193,14 @@ def apply_with_care(session: Session, rows: Rows, plan_of: PlanOf, *, at: str) -
 def rejected(error: psycopg.Error, change: Change, at: str) -> CdcflowError:
     """Return the error for a row that the target refused, with its table and key."""
     found = translate(error, side="target", at=at)
-    if not isinstance(found, RowRejected):
+    if not is_about_a_row(error):
         return found
     route = change.plan.route
     key = _shown(change)
     where = f"table {route.target} at {at}, from {route.source.name}" + (f", key {key}" if key else "")
+    column = error.diag.column_name or (_too_long(change) if error.sqlstate == "22001" else None)
+    named = (("column", column), ("constraint", error.diag.constraint_name))
+    where += "".join(f", {what} {name}" for what, name in named if name)
     if change.replayed and error.sqlstate in _TAKEN:
         do = f"cdcflow resync {route.source.name}"
         return ReplayCollision(found.what, table_id=route.source.id, at=where, why=found.why, do=do)
@@ -205,6 +211,22 @@ def rejected(error: psycopg.Error, change: Change, at: str) -> CdcflowError:
         do=f"change table {route.target} so that it takes what the source holds, or mend the row at the source"
         f" and run cdcflow resync {route.source.name}; or exclude the column or the table in the rules",
     )
+
+
+def _too_long(change: Change) -> str | None:
+    """Find the column that a text does not fit into, which the server does not name."""
+    plan = change.plan
+    cells = change.image or (change.parameters if change.op == INSERT else [])
+    for name, type_name, cell in zip(plan.names, plan.types, cells, strict=False):
+        limit = _LIMITED.fullmatch(type_name)
+        if limit is not None and cell is not None and len(cell.decode(errors="replace")) > int(limit[1]):
+            return name
+    return None
+
+
+def is_about_a_row(error: psycopg.Error) -> bool:
+    """Whether the server refused what a row holds: bad data, a constraint, a view's check, or a trigger's word."""
+    return (error.sqlstate or "")[:2] in ("22", "23", "44", "45", "P0")
 
 
 def _shown(change: Change) -> str:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors, pq
 
 from cdcflow.engines.postgres.connect import connect
+from cdcflow.engines.postgres.doubt import Doubting
 from cdcflow.engines.postgres.waiting import end_copy, put_copy
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog
@@ -55,6 +56,7 @@ class Session:
         self._connection.prepare_threshold = None
         self._pgconn = self._connection.pgconn
         self._pgconn.nonblocking = 0
+        self._doubt = Doubting(url, "target")
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
         self._prepared: dict[str, bytes] = {}
@@ -83,8 +85,10 @@ class Session:
     def run(self, sql: str, parameters: Sequence[bytes | None] | None = None) -> pq.abc.PGresult:
         """Execute one statement and return its result; rows in a transaction that the caller opened."""
         if parameters is None:
-            return _checked(self._pgconn.exec_(sql.encode()))
-        return _checked(self._pgconn.exec_params(sql.encode(), parameters))
+            self._pgconn.send_query(sql.encode())
+        else:
+            self._pgconn.send_query_params(sql.encode(), parameters)
+        return _checked(self._drain())
 
     def copy_in(self, sql: str, produce: Callable[[Callable[[bytes], None]], int]) -> int:
         """COPY what `produce` writes; return the rows that the server counted.
@@ -92,7 +96,8 @@ class Session:
         A failure while data is under way is noticed at the end, or when the socket says so: the server is
         silent during a COPY unless it failed.
         """
-        result = self._pgconn.exec_(sql.encode())
+        self._pgconn.send_query(sql.encode())
+        result = self._drain()
         if result.status != pq.ExecStatus.COPY_IN:
             _checked(result)
             raise psycopg.OperationalError("the server did not answer COPY with copy-in")
@@ -192,17 +197,20 @@ class Session:
         last = None
         while (result := self._result()) is not None:
             last = result
-            if result.status in _FAILED and self._pgconn.status != pq.ConnStatus.OK:
+            if result.status == pq.ExecStatus.COPY_IN or self._pgconn.status != pq.ConnStatus.OK:
                 break
         if last is None:
             raise self._lost()
         return last
 
     def _result(self) -> pq.abc.PGresult | None:
-        """Return the next result; wait for it without the interpreter's lock, which `get_result` would keep."""
+        """Return the next result; wait for it without the interpreter's lock, which `get_result` would keep. A
+        server that is silent for long is asked about: the connection may have gone deaf."""
         while self._pgconn.is_busy():
-            self._poll.poll()
-            self._pgconn.consume_input()
+            if self._poll.poll(self._doubt.seconds * 1000):
+                self._pgconn.consume_input()
+            else:
+                self._doubt.settle(self._pgconn)
         return self._pgconn.get_result()
 
     def _lost(self) -> psycopg.Error:
