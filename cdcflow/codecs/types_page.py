@@ -16,7 +16,8 @@ Generated from the map in `cdcflow/codecs/values.py` by `python -m cdcflow.codec
 From PostgreSQL to PostgreSQL **nothing is lost**, for any type, known here or not: a value travels as the text that
 the server prints and its own input function reads, with the session's settings pinned on both sides (`TimeZone=UTC`,
 `DateStyle=ISO`, `IntervalStyle=postgres`, `extra_float_digits=1`, `bytea_output=hex`, UTF-8). The target's column has
-the source's own type.
+the source's own type. (One exception is PostgreSQL's own: `regoper` and `regproc` of an overloaded name print a name
+that the input function then refuses.)
 
 The table says what `from cdcflow import read` and the rules see. The logical type is what a target of another engine
 maps to its own.
