@@ -55,7 +55,7 @@ def test_installed_package_adds_a_scheme(plugin, tmp_path):
         "tables: [{match: '*'}]\nmemory: 100MB\n"
     )
     config = load(path, {})
-    context = Context("p", 100_000_000, 100_000, 64_000_000)
+    context = Context("p", 100_000_000, 50_000, 64_000_000)
     assert registry.open_source(config) == ("opened", Config(url="loop://a"), context)
     assert registry.open_target(config) == ("opened", Config(url="loop://u:secret@b/c?d=e", topic="t"), context)
     assert registry.open_store(config)[0] == "store"
