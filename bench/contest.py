@@ -81,6 +81,7 @@ class Contest:
     def run(self, rows: int) -> list[Run]:
         """Let each contender drain the backlog, in alternating order, and compare each result with the source."""
         pair, runs = self.pair, []
+        pair.warm()
         _vacuum(pair.connect(pair.source, self.database))
         with pair.connect(pair.source, self.database) as source:
             row = source.execute("select pg_current_wal_flush_lsn()::text").fetchone()

@@ -33,9 +33,7 @@ SETTINGS = {
     "fsync": "on",
     # No checkpoint in the middle of one contender's run and not of the other's.
     "max_wal_size": "16GB",
-    # A server that has been up for a while writes into log files that it recycles; making new ones is slower, and
-    # would be left to whoever comes first.
-    "min_wal_size": "2GB",
+    "min_wal_size": "2GB",  # see `Pair.warm`
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "max_replication_slots": "40",
@@ -69,6 +67,15 @@ class Pair:
     def drop(self, cluster: Cluster, name: str) -> None:
         with self.connect(cluster) as connection:
             connection.execute(f"drop database if exists {name} with (force)")
+
+    def warm(self) -> None:
+        """Give the target log files to recycle, as one that has been up for a while has: making new ones is slower,
+        and would be left to whoever comes first."""
+        with self.connect(self.target) as connection:
+            connection.execute("create table warm as select repeat('x', 1000) from generate_series(1, 1200000)")
+            connection.execute("drop table warm")
+            connection.execute("checkpoint")
+            connection.execute("checkpoint")
 
     def settle(self) -> None:
         """Bring both servers and the disk to rest, so that each run begins alike."""

@@ -18,7 +18,8 @@ from cdcflow.flow import bootstrap
 from cdcflow.flow.parts import Parts, Settings
 from cdcflow.flow.pipeline import Again, Does, Run
 from cdcflow.flow.progress import Fanout, Observer, Report
-from cdcflow.model.check import Finding
+from cdcflow.model.check import Finding, Level
+from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Source, Store, Target
 
 
@@ -127,12 +128,33 @@ class Pipeline:
         try:
             tables = source.tables()
             plan = self.config.rules.plan(tables)
+            bootstrap.itself(source, target, plan.routes)
             refused = [route.source for route in plan.routes if source.refusal(route.source, route) is not None]
             routes = [route for route in plan.routes if route.source not in refused]
-            return [*plan.findings, *source.check(routes, refused), *target.check(plan.routes)]
+            looked = [*plan.findings, *source.check(routes, refused), *target.check(plan.routes)]
+            return [*looked, *self._check_state(source)]
         finally:
             source.close()
             target.close()
+
+    def _check_state(self, source: Source) -> list[Finding]:
+        """Look at what is remembered of the pipeline: whether it can go on from there."""
+        store = registry.open_store(self.config)
+        try:
+            checkpoint, records = store.checkpoint(self.name), store.tables(self.name).values()
+            found = [
+                Finding(Level.WARNING, "table.failed", str(record.source), f"failed: {record.reason}", record.hint)
+                for record in records
+                if record.state is TableState.FAILED
+            ]
+            if checkpoint is not None and checkpoint.position:
+                try:
+                    source.resume(checkpoint)
+                except OperatorError as error:
+                    found.append(Finding(Level.BLOCKER, "source.position", "position", error.what, error.do))
+            return found
+        finally:
+            store.close()
 
     def status(self) -> dict[str, Any]:
         """Return where the pipeline and its tables are, from what is recorded; the source is asked for its end."""
@@ -239,7 +261,7 @@ class Pipeline:
                     "source": str(record.source),
                     "target": str(record.target),
                     "state": record.state.value,
-                    "rows": record.rows,
+                    "rows": _rows(store, self.name, record),
                     "reason": record.reason,
                     "hint": record.hint,
                 }
@@ -255,6 +277,13 @@ class Pipeline:
         except Unavailable as error:
             found["source_error"] = error.what
         return found
+
+
+def _rows(store: Store, pipeline: str, record: TableRecord) -> int:
+    """Return the rows of a table's copy: of a copy under way, those that are committed."""
+    if record.state is not TableState.COPYING:
+        return record.rows
+    return sum(chunk.rows for chunk in store.chunks(pipeline, record.table_id))
 
 
 def _owner() -> dict[str, str]:

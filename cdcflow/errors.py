@@ -29,6 +29,9 @@ class CdcflowError(Exception):
     def __init__(self, what: str, *, at: str = "", why: str = "", do: str = "") -> None:
         super().__init__(what)
         self.what, self.at, self.why, self.do = what, at, why, do
+        for label, text in (("at", at), ("why", why), ("do", do)):  # a traceback shows them, too
+            if text:
+                self.add_note(f"{label}: {text}")
 
     def report(self) -> str:
         """Return the error as a person reads it on the terminal: `error:`, `at:`, `why:`, `do:` lines."""

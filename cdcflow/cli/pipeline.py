@@ -103,7 +103,7 @@ def _move(settings: Settings, work: Callable[[Pipeline, Event, Observer], Report
         print_json(summary(report))
     else:
         print_summary(report)
-    return OPERATOR_MUST_ACT if report.failed else 0
+    return OPERATOR_MUST_ACT if report.failed and not report.stopped else 0
 
 
 def watched(
@@ -172,9 +172,15 @@ def print_summary(report: Report) -> None:
     if report.rows_copied:
         parts.append(f"copied {report.rows_copied:,} rows ({human_bytes(report.bytes_copied)})")
     if report.changes_applied:
-        parts.append(f"applied {report.changes_applied:,} changes in {report.transactions:,} transactions")
+        changes, transactions = _counted(report.changes_applied, "change"), _counted(report.transactions, "transaction")
+        parts.append(f"applied {changes} in {transactions}")
     said = ", ".join(parts) or "nothing new"
     at = f", at {report.position}" if report.position else ""
     print(f"{said} in {human_seconds(report.seconds)}{at}", file=sys.stderr)
     for name, (reason, do) in report.failed.items():
-        print(f"table {name} failed: {reason}" + (f"\n  do:   {do}" if do else ""), file=sys.stderr)
+        lines = "\n        ".join(do.splitlines())
+        print(f"table {name} failed: {reason}" + (f"\n  do:   {lines}" if do else ""), file=sys.stderr)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

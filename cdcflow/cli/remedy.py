@@ -21,8 +21,9 @@ from cdcflow.errors import UsageError
 def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> int:
     """Copy tables again, from the beginning.
 
-    TABLE is a name at the source, `schema.table`. The tables are emptied in the target, copied again
-    and followed until they are caught up. Where the pipeline is running, that instance is asked to do
+    TABLE is a name at the source, `schema.table`. The tables are emptied in the target, with the
+    rows that only it keeps (`on_delete: soft`, `ignore`), copied again and followed until they are
+    caught up. Where the pipeline is running, that instance is asked to do
     it while its other tables go on. With --all the slot is made anew too, which is the way out when
     the source no longer holds the log that the checkpoint needs.
 
@@ -39,8 +40,9 @@ def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, 
             do="cdcflow resync public.orders    or    cdcflow resync --all",
         )
     with Pipeline.from_file(settings.config) as pipeline:
-        if every and not yes and asks():
-            confirm(f"Empty and copy again every table of pipeline {pipeline.name!r} in {pipeline.target_address}?")
+        if not yes and asks():
+            what = f"every table of pipeline {pipeline.name!r}" if every else ", ".join(tables)
+            confirm(f"Empty {what} in {pipeline.target_address} and copy again? Rows that only the target keeps go.")
         done = watched(
             settings,
             pipeline,

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from cdcflow.errors import UsageError
+
 Form = Literal["compiled", "plain"]
 
 # In the order in which they may import one another: a module stands after those it needs, or the needed
@@ -37,13 +39,13 @@ def wanted() -> Literal["compiled", "plain", "auto"]:
     """Return what `CDCFLOW_CODECS` asks for.
 
     Raises:
-        ImportError: it holds none of the three words.
+        UsageError: it holds none of the three words.
     """
     word = os.environ.get("CDCFLOW_CODECS", "") or "auto"
     match word:
         case "compiled" | "plain" | "auto":
             return word
-    raise ImportError(f"CDCFLOW_CODECS is {word!r}; it must be compiled, plain or auto")
+    raise UsageError(f"CDCFLOW_CODECS is {word!r}; it must be compiled, plain or auto")
 
 
 def form(module: ModuleType) -> Form:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -230,10 +232,12 @@ def _summary(
             screen.say(f"{found.table}: {found.differing:,} rows differ, such as key {' and '.join(found.examples)}")
     config = _short(place.config)
     elsewhere = "" if place.folder == Path(places.DEFAULT_FOLDER).resolve() else f" {_short(place.folder)}"
+    beside = Path(sys.executable).with_name("cdcflow")
+    command = "cdcflow" if shutil.which("cdcflow") or not beside.exists() else _short(beside)
     commands = (
-        (f"cdcflow run -c {config}", "follow again; Ctrl-C stops it"),
-        (f"cdcflow status -c {config}", "how far it is"),
-        (f"cdcflow demo --down{elsewhere}", "stop the servers and remove everything"),
+        (f"{command} run -c {config}", "follow again; Ctrl-C stops it"),
+        (f"{command} status -c {config}", "how far it is"),
+        (f"{command} demo --down{elsewhere}", "stop the servers and remove everything"),
     )
     width = max(len(command) for command, _ in commands) + 3
     text = "\n".join(f"    {command:{width}}{meaning}" for command, meaning in commands)

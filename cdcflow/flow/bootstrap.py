@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from cdcflow.errors import PositionLost, TableRefused, UsageError
+from cdcflow.errors import ConfigError, PositionLost, TableRefused, UsageError
 from cdcflow.flow import lifecycle
 from cdcflow.flow.copying import Round
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import TableRecord, TableState
-from cdcflow.model.ports import Snapshot
+from cdcflow.model.ports import Snapshot, Source, Target
 from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
 from cdcflow.model.schema import TableName
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
+from cdcflow.rules import Plan
 
 log = get_logger(__name__)
 
@@ -35,19 +36,42 @@ class Log:
     stamps: dict[int, str] | None = None
 
 
-def enlist(parts: Parts, epoch: int) -> Roster:
-    """Read the source's tables, route them by the rules, and remember each as pending that is new.
-
-    Nothing at the source has been changed when this raises.
+def examine(parts: Parts) -> Plan:
+    """Route the source's tables by the rules, and refuse what must not be. Changes nothing.
 
     Raises:
-        ConfigError: a rule that matches nothing, two tables with one target.
+        ConfigError: a rule that matches nothing, two tables with one target, a table that is its own target.
         TableRefused: names every table that must not be captured as it is, with the statement that mends it.
     """
     plan = parts.rules.plan(parts.source.tables())
+    refuse(parts, plan.routes)
+    itself(parts.source, parts.target, plan.routes)
+    return plan
+
+
+def itself(source: Source, target: Target, routes: Iterable[Route]) -> None:
+    """Raise ConfigError where source and target are one database and a table would be copied into itself."""
+    where = target.identity()
+    if not where or any(source.identity().get(name) != value for name, value in where.items()):
+        return
+    same = [str(route.source.name) for route in routes if route.source.name == route.target]
+    if same:
+        raise ConfigError(
+            "source and target are the same database, and a table would be copied into itself",
+            at=f"target {target.address}",
+            why=", ".join(same[:10]) + (f" and {len(same) - 10} more" if len(same) > 10 else ""),
+            do="correct one of the URLs, or give the tables other names with `to:` in the rules",
+        )
+
+
+def enlist(parts: Parts, epoch: int) -> Roster:
+    """Read the source's tables, route them by the rules, and remember each as pending that is new.
+
+    Nothing at the source has been changed when this raises. Raises as `examine`.
+    """
+    plan = examine(parts)
     for finding in plan.findings:
         log.debug("rules", level=str(finding.level), subject=finding.subject, found=finding.found)
-    refuse(parts, plan.routes)
     roster = Roster(parts, epoch)
     roster.load(parts.store.tables(parts.settings.pipeline), plan.routes)
     return roster

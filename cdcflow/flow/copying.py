@@ -15,6 +15,7 @@ from cdcflow.errors import (
     PositionLost,
     Retry,
     SourceChanged,
+    TableRefused,
 )
 from cdcflow.flow import lease, lifecycle, shapes
 from cdcflow.flow.parts import Parts
@@ -74,6 +75,15 @@ def fail(roster: Roster, table_id: int, error: CdcflowError) -> None:
     record = roster.change(table_id, failed)
     if record is not None:
         log.error("table cannot be copied", table=str(record.source), **error.fields())
+
+
+def _twice(route: Route) -> TableRefused:
+    return TableRefused(
+        f"table {route.target} holds rows already",
+        at=f"from {route.source.name}",
+        why="the table has no key, so its rows would be there twice",
+        do=f"empty {route.target} in the target first",
+    )
 
 
 class Round:
@@ -138,6 +148,8 @@ class Round:
                 target.clear(route, roster.followed(table_id))
             else:  # what an earlier copy, to another place, has left on record says nothing of this one
                 self._parts.store.forget_chunks(self._pipeline, roster.epoch, table_id)
+                if not route.key and target.holds(route):
+                    raise _twice(route)
             target.create(route)
             try:
                 chunks = self._snapshot.plan(route, done)

@@ -12,13 +12,12 @@ from cdcflow.errors import (
     Fenced,
     ReplayCollision,
     RowRejected,
-    SchemaStop,
     TargetUnavailable,
     Unavailable,
 )
 from cdcflow.flow import lease, lifecycle
 from cdcflow.flow.discovery import Keeper
-from cdcflow.flow.inbox import Inbox, stops
+from cdcflow.flow.inbox import Inbox
 from cdcflow.flow.ledger import Ledger, later
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.reader import Reader
@@ -123,8 +122,6 @@ class Following:
     # -- applying
 
     def _apply(self, batch: ChangeBatch) -> None:
-        if stop := stops(batch):
-            raise _schema_stop(stop)
         began = time.perf_counter()
         self._applying_since = batch.first_commit_time or batch.commit_time
         end = batch.end
@@ -291,16 +288,3 @@ class Following:
         if not oldest and self._inbox.lagging:
             oldest = self._last_commit
         return max(0.0, time.time() - oldest) if oldest else 0.0
-
-
-def _schema_stop(change: SchemaChange) -> SchemaStop:
-    old, new = change.old.source, change.new.source
-    before, after = set(old.column_names), set(new.column_names)
-    said = [f"gone: {', '.join(sorted(before - after))}"] if before - after else []
-    said += [f"new: {', '.join(sorted(after - before))}"] if after - before else []
-    return SchemaStop(
-        f"table {new.name} has another shape now, and its rule says schema_changes: stop",
-        at=f"source table {new.name}",
-        why="; ".join(said) or "a column's type or the key changed",
-        do=f"change {change.new.target} in the target by hand and set schema_changes: apply for it, then start again",
-    )

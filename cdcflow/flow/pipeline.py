@@ -79,6 +79,7 @@ class Run:
                     self._wait(error)
         finally:
             parts.report.seconds = time.monotonic() - began
+            parts.report.stopped = parts.stop.is_set()
             self._close()
         self._sum_up()
         parts.observer.state("stopped")
@@ -104,6 +105,8 @@ class Run:
         """Take the lease, or take it again after the target was away: its epoch shuts out what is left of us."""
         parts, store = self._parts, self._parts.store
         if self._roster is None:
+            # What is wrong at the source or in the rules is told before anything is made in the target.
+            bootstrap.examine(parts)
             store.migrate()
             epoch = store.acquire(parts.settings.pipeline, parts.settings.owner)
             self._roster = bootstrap.enlist(parts, epoch)

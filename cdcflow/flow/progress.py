@@ -121,5 +121,6 @@ class Report:
     seconds: float = 0.0
     restarts: int = 0
     position: str = ""
+    stopped: bool = False  # told to end, by a signal or the caller
     tables: dict[str, str] = field(default_factory=dict)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -210,6 +210,12 @@ class Target(Protocol):
     def check(self, routes: Sequence[Route]) -> list[Finding]:
         """As `Source.check`."""
 
+    def identity(self) -> dict[str, str]:
+        """Return what of `Source.identity` says that a source is this very database; {} where it cannot be told."""
+
+    def holds(self, route: Route) -> bool:
+        """Return whether the route's table is there and has rows."""
+
     def create(self, route: Route) -> None:
         """Make the schema, user types and table where missing, with the key but without other indexes.
 

@@ -115,3 +115,41 @@ def test_a_stream_that_is_opened_again_keeps_the_log_of_a_copy_under_way(made: P
     until(equal, limit=30)
     running.terminate()
     assert running.wait() == 0
+
+
+def test_a_table_is_not_copied_into_itself(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.folder.through(target=made.source.url)
+    for command in (["check"], ["run", "--until-caught-up"], ["resync", "public.t"]):
+        said = made.commands.call(*command, exit_code=2)
+        assert "source and target are the same database" in said.stderr
+    assert made.source.value("SELECT count(*) FROM t") == 200
+    assert made.source.value("SELECT to_regnamespace('cdcflow')") is None
+
+
+def test_rows_of_a_table_without_a_key_are_not_copied_twice_by_a_pipeline_that_begins_anew(made: Pair) -> None:
+    made.source.execute("CREATE TABLE e (a int); ALTER TABLE e REPLICA IDENTITY FULL; INSERT INTO e VALUES (1), (1)")
+    made.run()
+    made.commands.call("teardown", "--yes", exit_code=0)
+    assert "holds rows already" in made.run(exit_code=5)
+    assert made.target.value("SELECT count(*) FROM e") == 2
+    made.target.execute("TRUNCATE e")
+    made.commands.call("resync", "public.e", exit_code=0)
+    made.same("e")
+
+
+def test_the_check_says_what_keeps_a_pipeline_from_going_on(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.run()
+    made.commands.call("check", exit_code=0)
+    made.source.execute(f"SELECT pg_drop_replication_slot(slot_name) {SLOT}")
+    said = made.commands.call("check", exit_code=3)
+    assert "does not exist" in said.stdout
+    assert "cdcflow resync --all" in said.stdout
+
+
+def test_an_option_of_the_url_with_a_wrong_value_is_named(made: Pair) -> None:
+    made.source.execute(TABLE)
+    made.folder.through(target=f"{made.target.url}?sslmode=requir")
+    said = made.commands.call("run", exit_code=2)
+    assert 'invalid sslmode value: "requir"' in said.stderr

@@ -121,8 +121,12 @@ def test_schema_changes_stop_ends_before_the_change_and_keeps_what_was_before(ma
     made.change("INSERT INTO fixed VALUES (1)")
     made.change("ALTER TABLE fixed ADD a int")
     made.change("INSERT INTO fixed VALUES (2, 2)")
-    assert "fixed" in made.run(exit_code=5)
+    said = made.run(exit_code=5)
+    assert 'ALTER TABLE "public"."fixed" ADD COLUMN "a" integer;' in said
     assert made.target.query("SELECT * FROM fixed") == [(1,)]
+    made.target.execute("ALTER TABLE fixed ADD a int")
+    made.run()
+    made.same("fixed")
 
 
 def test_schema_changes_ignore_goes_on_with_the_columns_of_both(made: Pair) -> None:

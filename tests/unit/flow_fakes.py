@@ -360,6 +360,12 @@ class FakeTarget:
     def check(self, routes: Sequence[Route]) -> list[Finding]:
         return []
 
+    def identity(self) -> dict[str, str]:
+        return {}
+
+    def holds(self, route: Route) -> bool:
+        return bool(self.rows.get(route.source.id))
+
     def create(self, route: Route) -> None:
         self.faults.reach("create")
         self.rows.setdefault(route.source.id, [])

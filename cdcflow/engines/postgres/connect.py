@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from typing import Literal
@@ -29,6 +30,8 @@ _LIVENESS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "120000",
 }
+
+_WRONG_OPTION = re.compile(r'invalid (?:\w+ value: ".*?"|integer value ".*?" for connection option "\w+")')
 
 # Sent in the startup packet, where they outrank what ALTER ROLE and ALTER DATABASE say, on replication
 # connections too. Each decides how a value or a definition is printed or read, whether rows are hidden, or
@@ -86,7 +89,7 @@ def connect(
     try:
         connection = psycopg.connect(conninfo.make_conninfo("", **settings), autocommit=autocommit)
     except psycopg.Error as error:
-        raise translate(error, side=side, at=safe_url(url)) from None
+        raise _refused(error, side, url) from None
     try:
         _unlimit(connection.pgconn, side, url)
     except BaseException:
@@ -119,7 +122,7 @@ def connect_raw(
         try:
             pgconn = _dial(conninfo.make_conninfo("", **attempt), seconds)
         except psycopg.Error as error:
-            failed = translate(error, side=side, at=at)
+            failed = _refused(error, side, url)
             continue
         try:
             _unlimit(pgconn, side, url)
@@ -187,6 +190,14 @@ def safe_url(url: str) -> str:
     names = [f"[{host}]" if ":" in host else host for host in hosts]
     places = ",".join(f"{name}:{port}" if port else name for name, port in zip(names, ports, strict=False))
     return f"postgresql://{user}{places}/{database}"
+
+
+def _refused(error: psycopg.Error, side: Side, url: str) -> CdcflowError:
+    """Return the error for a connection that was not made. An option's wrong value is found by libpq only now."""
+    wrong = _WRONG_OPTION.search(str(error)) if error.sqlstate is None else None
+    if wrong is None:
+        return translate(error, side=side, at=safe_url(url))
+    return ConfigError(f"the {side}'s URL has an option with a wrong value: {wrong[0]}", at=safe_url(url))
 
 
 def _unreadable(url: str) -> ConfigError:

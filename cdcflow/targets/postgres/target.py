@@ -45,6 +45,9 @@ _LACKS = (
 )
 
 
+_IDENTITY = "SELECT system_identifier::text, current_database()::text FROM pg_control_system()"
+
+
 class PostgresTarget:
     """Implements `model.ports.Target`. Connects when asked for something, never before.
 
@@ -64,6 +67,22 @@ class PostgresTarget:
     def check(self, routes: Sequence[Route]) -> list[Finding]:
         with self._connected() as connection:
             return check.findings(connection, self._pipeline, routes)
+
+    def identity(self) -> dict[str, str]:
+        with self._connected() as connection:
+            try:
+                row = connection.execute(_IDENTITY).fetchone()
+            except errors.InsufficientPrivilege:
+                return {}
+        assert row is not None
+        return {"engine": "postgresql", "system": row[0], "database": row[1]}
+
+    def holds(self, route: Route) -> bool:
+        with self._connected() as connection:
+            if catalog.table(connection, route.target) is None:
+                return False
+            row = connection.execute(f"SELECT EXISTS (SELECT FROM {qualified(route.target)})").fetchone()
+        return row == (True,)
 
     def create(self, route: Route) -> None:
         refuse(route, long_names(route))
