@@ -90,8 +90,10 @@ def teardown(settings: Settings, yes: bool, as_json: bool) -> int:
     if as_json:
         _print_json({"dropped": done})
     else:
-        for line in done or ["nothing was there"]:
-            print(line)
+        for line in done:
+            print(f"dropped {line}")
+        if not done:
+            print("nothing was there")
     return 0
 
 

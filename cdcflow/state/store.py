@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import sqlite3
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cdcflow.engines.postgres.connect import SCHEMES, connect, safe_url
-from cdcflow.engines.postgres.errors import fenced, translate
-from cdcflow.errors import CdcflowError, ConfigError, Fenced, OperatorError, TargetUnavailable
+from cdcflow.engines.postgres.connect import SCHEMES, safe_url
+from cdcflow.engines.postgres.errors import fenced
+from cdcflow.errors import ConfigError, Fenced
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
 from cdcflow.state import lease as leases
+from cdcflow.state.engines import NoStateError, limited, ours, postgres_engine, sqlite_engine
 from cdcflow.state.migrate import migrate
-from cdcflow.state.tables import SCHEMA, checkpoints, chunks, dead_letters, schemas, tables
+from cdcflow.state.tables import checkpoints, chunks, dead_letters, schemas, tables
 
 # A dead predecessor's last transaction may still be committing when its lease is free already.
 _PREDECESSOR_SECONDS: Final = 15
-
-# A transaction of the state's takes milliseconds, and waits for a predecessor's lock for some seconds at most.
-_ANSWER_SECONDS: Final = 45
-
-# SQLSTATEs of a state that was never made.
-_MISSING: Final = ("42P01", "3F000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +46,9 @@ def open_store(url: str) -> SqlStore:
     """
     scheme, _, rest = url.partition("://")
     if scheme in SCHEMES:
-        return SqlStore(_postgres(url), safe_url(url), url)
+        return SqlStore(postgres_engine(url), safe_url(url), url)
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-        return SqlStore(_sqlite(Path(rest[1:])), url, url)
+        return SqlStore(sqlite_engine(Path(rest[1:])), url, url)
     raise ConfigError(
         "state cannot be kept behind this URL",
         at=safe_url(url),
@@ -212,7 +202,7 @@ class SqlStore:
             with self._transaction() as connection:
                 for table in (checkpoints, tables, chunks, schemas, dead_letters):
                     connection.execute(table.delete().where(table.c.pipeline == pipeline))
-        except _NoStateError:
+        except NoStateError:
             return
 
     def release(self) -> None:
@@ -290,7 +280,7 @@ class SqlStore:
         try:
             with self._transaction() as connection:
                 return connection.execute(wanted).fetchall()
-        except _NoStateError:
+        except NoStateError:
             return []
 
     @contextmanager
@@ -309,97 +299,12 @@ class SqlStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """A transaction whose errors are ours. A reader sees a state that was never made as `_NoStateError`."""
+        """A transaction whose errors are ours. A reader sees a state that was never made as `NoStateError`."""
         try:
-            with self._engine.begin() as connection, _limited(connection):
+            with self._engine.begin() as connection, limited(connection):
                 yield connection
         except sa.exc.DBAPIError as error:
-            raise _ours(error, self.address) from None
-
-
-@contextmanager
-def _limited(connection: sa.Connection) -> Iterator[None]:
-    """Hang up when the server has not been done with a transaction for long: its connection has gone deaf, and the
-    driver would wait for ever."""
-    driver: Any = connection.connection.dbapi_connection
-    if not isinstance(driver, psycopg.Connection):
-        yield
-        return
-    over, lock = False, threading.Lock()
-
-    def hang_up() -> None:
-        with lock:
-            if not over and not driver.closed:
-                with socket.socket(fileno=os.dup(driver.fileno())) as line, suppress(OSError):
-                    line.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(_ANSWER_SECONDS, hang_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        with lock:
-            over = True
-
-
-class _NoStateError(OperatorError):
-    """The state's tables are not there."""
-
-
-def _ours(error: sa.exc.DBAPIError, at: str) -> CdcflowError:
-    cause = error.orig
-    if isinstance(cause, psycopg.Error):
-        if cause.sqlstate in _MISSING:
-            return _no_state(at)
-        return translate(cause, side="target", at=at)
-    text = str(cause)
-    if "no such table" in text:
-        return _no_state(at)
-    if isinstance(cause, sqlite3.OperationalError):
-        return TargetUnavailable("the state's file cannot be used now", at=at, why=text)
-    return CdcflowError("the state refused a statement", at=at, why=type(cause).__name__)
-
-
-def _no_state(at: str) -> _NoStateError:
-    return _NoStateError(
-        f"the target has no {SCHEMA} tables", at=at, why="nothing is remembered of any pipeline", do="cdcflow run"
-    )
-
-
-def _postgres(url: str) -> sa.Engine:
-    def dial() -> psycopg.Connection:
-        connection = connect(url, side="target", application="cdcflow state", autocommit=True)
-        # What is on record here is acted upon at the source at once, whatever the server's default is.
-        connection.execute("SET synchronous_commit = on")
-        connection.autocommit = False
-        return connection
-
-    # No pool: statements are rare, and a connection that was idle for an hour may have gone deaf.
-    return sa.create_engine(
-        "postgresql+psycopg://",
-        creator=dial,
-        poolclass=sa.NullPool,
-        hide_parameters=True,
-        use_native_hstore=False,
-    )
-
-
-def _sqlite(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        hide_parameters=True,
-        connect_args={"timeout": 15, "isolation_level": None},
-        execution_options={"schema_translate_map": {SCHEMA: None}},
-    )
-
-    # One writer at a time from the first statement on: SQLite has no row locks for the fence to take.
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+            raise ours(error, self.address) from None
 
 
 def _now() -> datetime:
