@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from cdcflow.errors import ConfigError, PositionLost, TableRefused, UsageError
+from cdcflow.errors import AccessDenied, ConfigError, PositionLost, TableRefused, UsageError
 from cdcflow.flow import lifecycle
 from cdcflow.flow.copying import Round
 from cdcflow.flow.parts import Parts
@@ -52,7 +52,11 @@ def examine(parts: Parts) -> Plan:
 def itself(source: Source, target: Target, routes: Iterable[Route]) -> None:
     """Raise ConfigError where source and target are one database and a table would be copied into itself."""
     where = target.identity()
-    if not where or any(source.identity().get(name) != value for name, value in where.items()):
+    try:
+        here = source.identity()
+    except AccessDenied:
+        return  # it cannot be captured from either, which `check` and the next step say
+    if not where or any(here.get(name) != value for name, value in where.items()):
         return
     same = [str(route.source.name) for route in routes if route.source.name == route.target]
     if same:
@@ -181,7 +185,11 @@ def copy(parts: Parts, roster: Roster, opened: Log, table_ids: list[int]) -> Non
 def join(parts: Parts, roster: Roster, table_id: int, checkpoint: Position) -> None:
     """Let a table whose copy is whole into the stream that is opened next."""
     parse = parts.source.parse
-    roster.change(table_id, lambda record: lifecycle.joining(record, checkpoint, parse))
+
+    def joined(record: TableRecord) -> TableRecord | None:
+        return lifecycle.joining(record, checkpoint, parse) if record.state is TableState.COPYING else None
+
+    roster.change(table_id, joined)
 
 
 def refresh(parts: Parts, roster: Roster) -> list[Route]:
