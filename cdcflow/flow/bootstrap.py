@@ -68,12 +68,8 @@ def itself(source: Source, target: Target, routes: Iterable[Route]) -> None:
         )
 
 
-def enlist(parts: Parts, epoch: int) -> Roster:
-    """Read the source's tables, route them by the rules, and remember each as pending that is new.
-
-    Nothing at the source has been changed when this raises. Raises as `examine`.
-    """
-    plan = examine(parts)
+def enlist(parts: Parts, epoch: int, plan: Plan) -> Roster:
+    """Remember each table as pending that is new to the state."""
     for finding in plan.findings:
         log.debug("rules", level=str(finding.level), subject=finding.subject, found=finding.found)
     roster = Roster(parts, epoch)

@@ -106,10 +106,10 @@ class Run:
         parts, store = self._parts, self._parts.store
         if self._roster is None:
             # What is wrong at the source or in the rules is told before anything is made in the target.
-            bootstrap.examine(parts)
+            plan = bootstrap.examine(parts)
             store.migrate()
             epoch = store.acquire(parts.settings.pipeline, parts.settings.owner)
-            self._roster = bootstrap.enlist(parts, epoch)
+            self._roster = bootstrap.enlist(parts, epoch, plan)
         elif self._lease_suspect:
             self._roster.epoch = store.acquire(parts.settings.pipeline, parts.settings.owner)
         self._lease_suspect = False

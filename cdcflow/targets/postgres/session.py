@@ -12,7 +12,7 @@ from psycopg import errors, pq
 
 from cdcflow.engines.postgres.connect import connect
 from cdcflow.engines.postgres.doubt import Doubting
-from cdcflow.engines.postgres.waiting import end_copy, put_copy
+from cdcflow.engines.postgres.waiting import end_copy, last_result, put_copy
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog
 from cdcflow.targets.postgres.catalog import TargetTable
@@ -88,7 +88,7 @@ class Session:
             self._pgconn.send_query(sql.encode())
         else:
             self._pgconn.send_query_params(sql.encode(), parameters)
-        return _checked(self._drain())
+        return _checked(last_result(self._pgconn, self._doubt))
 
     def copy_in(self, sql: str, produce: Callable[[Callable[[bytes], None]], int]) -> int:
         """COPY what `produce` writes; return the rows that the server counted.
@@ -97,7 +97,7 @@ class Session:
         silent during a COPY unless it failed.
         """
         self._pgconn.send_query(sql.encode())
-        result = self._drain()
+        result = last_result(self._pgconn, self._doubt)
         if result.status != pq.ExecStatus.COPY_IN:
             _checked(result)
             raise psycopg.OperationalError("the server did not answer COPY with copy-in")
@@ -110,10 +110,10 @@ class Session:
         except BaseException:
             with suppress(psycopg.Error):
                 end_copy(self._pgconn, b"stopped by cdcflow")
-                self._drain()
+                last_result(self._pgconn, self._doubt)
             raise
         end_copy(self._pgconn)
-        return int(_checked(self._drain()).command_tuples or 0)
+        return int(_checked(last_result(self._pgconn, self._doubt)).command_tuples or 0)
 
     def pipeline(self, statements: Sequence[Statement]) -> list[pq.abc.PGresult]:
         """Send prepared statements and read all answers; return the result of each.
@@ -192,16 +192,6 @@ class Session:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _drain(self) -> pq.abc.PGresult:
-        last = None
-        while (result := self._result()) is not None:
-            last = result
-            if result.status == pq.ExecStatus.COPY_IN or self._pgconn.status != pq.ConnStatus.OK:
-                break
-        if last is None:
-            raise self._lost()
-        return last
 
     def _result(self) -> pq.abc.PGresult | None:
         """Return the next result; wait for it without the interpreter's lock, which `get_result` would keep. A
