@@ -43,6 +43,15 @@ class SchemaChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Recopy:
+    """The table's rows are others from here on, and no row event said so (another table took its name, a conversion
+    that only the source's server can do). The stream has no more rows of it; targets leave it alone. A barrier."""
+
+    route: Route
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A logical message that an application wrote into the log."""
 
@@ -51,7 +60,7 @@ class Message:
     transactional: bool
 
 
-Step = Rows | Truncate | SchemaChange | Message
+Step = Rows | Truncate | SchemaChange | Recopy | Message
 
 
 @dataclass(slots=True)

@@ -62,10 +62,18 @@ class Stream(Protocol):
 
 
 class Snapshot(Protocol):
-    """One consistent view of the source at `position`, readable by several threads at once."""
+    """A consistent view of the source, readable by several threads at once.
+
+    Either one view of everything at `position`, or (where the engine has none that several sessions share) one view
+    for each chunk, none of them older than `position`.
+    """
 
     position: Position
     token: str  # what a later copy needs to find rows changed since this view
+
+    def upto(self) -> Position:
+        """Return a position that covers every change which the chunks read so far may hold: `position` itself for
+        one view of everything. Changes between the two are applied idempotently."""
 
     def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
         """Divide what is left of a table into chunks. `done` are the finished chunks of an earlier,
@@ -310,6 +318,14 @@ class Store(Protocol):
 
     def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
         """Forget a table's finished chunks. Raises Fenced."""
+
+    def remember(self, pipeline: str, epoch: int, table_id: int, position: str, shape: str) -> None:
+        """Write a shape that a table has from `position` on, ahead of the batch that holds the change. Idempotent.
+
+        Raises Fenced."""
+
+    def history(self, pipeline: str, table_id: int) -> list[tuple[str, str]]:
+        """Return the remembered shapes, oldest first, each with the position from which on it holds."""
 
     def forget(self, pipeline: str) -> None:
         """Remove all that is remembered of the pipeline (teardown)."""

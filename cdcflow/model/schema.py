@@ -41,7 +41,8 @@ class NativeType:
 
     `text` is how the engine writes it in DDL, qualified where it is not built in
     (`numeric(12,2)`, `"shop"."mood"`, `int unsigned`). `oid` and `modifier` are PostgreSQL's (0 and -1
-    elsewhere). `element` is an array's element type; `base` a domain's base type; `fields` a composite's
+    elsewhere); `unsigned`, `charset`, `collation`, `srid` (-1: none given) and the `labels` of an enum or set are
+    MySQL's. `element` is an array's element type; `base` a domain's base type; `fields` a composite's
     attributes, name and type (empty where they are not known: its value is then read as text per field).
     """
 
@@ -54,6 +55,8 @@ class NativeType:
     element: NativeType | None = None
     base: NativeType | None = None
     fields: tuple[tuple[str, NativeType], ...] = ()
+    collation: str = ""
+    srid: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Column:
     `generated` is '' or 'stored' or 'virtual'; `identity` is '' or 'always' or 'by default'. `number` is the
     engine's own number for the column, which survives a rename (PostgreSQL: attnum); 0 where unknown. `missing`
     is the value, as canonical text, that rows older than the column hold without having been rewritten
-    (PostgreSQL: attmissingval); None where there is none.
+    (PostgreSQL: attmissingval; MySQL: the literal default, which is also what a row image without the column
+    means in an insert); None where there is none.
     """
 
     name: str
@@ -140,7 +144,9 @@ class Table:
     columns that find one row: the primary key, else the replica identity index, else the rule's key; empty
     for a table without one, which is then matched by all columns. `version` counts the shapes seen.
     `partitioned` is set on the root of a partition tree, `partition_of` (the root's name) on each of its leaves:
-    the rows are captured through one or the other, never both.
+    the rows are captured through one or the other, never both. `engine` says in whose words the column types are
+    written: `postgresql`, `mysql` or `mariadb`. The latter two have no number for a table: there `id` stands for the
+    name.
     """
 
     name: TableName
@@ -158,6 +164,7 @@ class Table:
     partitioned: bool = field(default=False, compare=False)
     partition_of: TableName | None = field(default=None, compare=False)
     comment: str = field(default="", compare=False)
+    engine: str = "postgresql"
 
     def column(self, name: str) -> Column:
         """Return the column called `name`. Raises KeyError."""

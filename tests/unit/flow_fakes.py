@@ -167,6 +167,9 @@ class FakeSnapshot:
         for key, value in rows[int(chunk.low) : int(chunk.high)]:
             yield f"{key}\t{value}\n".encode()
 
+    def upto(self) -> At:
+        return self.position
+
     def close(self) -> None:
         self.closed = True
 

@@ -104,6 +104,10 @@ class PostgresSnapshot:
             raise
         self._give(pgconn)
 
+    def upto(self) -> Lsn:
+        """As `model.ports.Snapshot.upto`."""
+        return self.position
+
     def close(self) -> None:
         """See `model.ports.Snapshot.close`."""
         with self._lock:
