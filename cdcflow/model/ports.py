@@ -324,8 +324,8 @@ class Store(Protocol):
 
         Raises Fenced."""
 
-    def history(self, pipeline: str, table_id: int) -> list[tuple[str, str]]:
-        """Return the remembered shapes, oldest first, each with the position from which on it holds."""
+    def history(self, pipeline: str) -> dict[int, list[tuple[str, str]]]:
+        """Return each table's remembered shapes, oldest first, with the position from which on each holds."""
 
     def forget(self, pipeline: str) -> None:
         """Remove all that is remembered of the pipeline (teardown)."""
