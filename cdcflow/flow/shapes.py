@@ -14,6 +14,10 @@ from cdcflow.model.schema import Column, Logical, NativeType, ReplicaIdentity, T
 _NOT_KEPT = ("indexes", "foreign_keys", "types", "estimated_rows", "bytes", "partitioned", "partition_of", "comment")
 
 
+# Engines that have dates which no calendar has, and the types of such dates.
+_ZERO_DATE_ENGINES = ("mysql", "mariadb")
+_ZERO_DATE_TYPES = (Logical.DATE, Logical.TIMESTAMP, Logical.TIMESTAMPTZ)
+
 # Under which key the text holds what the rules made of the table.
 _ROUTED = "routed"
 
@@ -28,6 +32,7 @@ class Routed:
     columns: tuple[tuple[str, str], ...]
     key: tuple[str, ...]
     on_delete: str
+    zero_dates: str = ""  # '' where no column can hold such a date
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,9 @@ class Remembered:
 
 def routed(route: Route) -> Routed:
     """Return what of the route is remembered."""
-    return Routed(tuple((c.name, name) for c, name in route.columns), route.key, route.on_delete.value)
+    dated = route.source.engine in _ZERO_DATE_ENGINES and any(c.logical in _ZERO_DATE_TYPES for c, _ in route.columns)
+    zero_dates = route.zero_dates.value if dated else ""
+    return Routed(tuple((c.name, name) for c, name in route.columns), route.key, route.on_delete.value, zero_dates)
 
 
 def as_before(ruled: Route, before: Remembered) -> Route:
@@ -92,7 +99,8 @@ def from_text(text: str) -> Remembered:
 
 
 def _routed(kept: dict[str, Any]) -> Routed:
-    return Routed(tuple((name, target) for name, target in kept["columns"]), tuple(kept["key"]), kept["on_delete"])
+    columns = tuple((name, target) for name, target in kept["columns"])
+    return Routed(columns, tuple(kept["key"]), kept["on_delete"], kept.get("zero_dates", ""))
 
 
 def _column(kept: dict[str, Any]) -> Column:

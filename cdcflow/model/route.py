@@ -25,6 +25,14 @@ class SchemaChanges(StrEnum):
     IGNORE = "ignore"
 
 
+class ZeroDates(StrEnum):
+    """What a MySQL or MariaDB date that no calendar has (`0000-00-00`, `2024-00-10`) becomes."""
+
+    NULL = "null"
+    EPOCH = "epoch"  # 1970-01-01, at 00:00:00
+    FAIL = "fail"  # the row is rejected
+
+
 class Mode(StrEnum):
     MIRROR = "mirror"
     APPEND = "append"  # only inserts are captured and written
@@ -52,6 +60,7 @@ class Route:
     on_truncate: OnTruncate = OnTruncate.TRUNCATE
     schema_changes: SchemaChanges = SchemaChanges.APPLY
     mode: Mode = Mode.MIRROR
+    zero_dates: ZeroDates = ZeroDates.NULL
 
     @property
     def key_in_target(self) -> tuple[str, ...]:

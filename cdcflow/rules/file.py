@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges
+from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges, ZeroDates
 from cdcflow.rules.name import Pattern, Template, reserved
 from cdcflow.rules.problem import invalid, nearest
 
@@ -53,6 +53,10 @@ def _key(value: Any) -> Any:
     return value
 
 
+def _zero_dates(value: Any) -> Any:
+    return ZeroDates.NULL if value is None else value
+
+
 # Known keys whose time comes later: an editor marks them, and the loader says so instead of "unknown key".
 Later = Annotated[
     Any, BeforeValidator(_later), WithJsonSchema({"description": "Not available yet in this version.", "not": {}})
@@ -87,6 +91,15 @@ class Defaults(BaseModel):
     schema_changes: SchemaChanges = Field(
         default=SchemaChanges.APPLY,
         description="What a changed table shape does: `apply` it to the target, `stop`, or `ignore` new columns.",
+    )
+    zero_dates: Annotated[
+        ZeroDates,
+        BeforeValidator(_zero_dates),
+        WithJsonSchema({"enum": [*(each.value for each in ZeroDates), None]}),
+    ] = Field(
+        default=ZeroDates.NULL,
+        description="What a zero or partial date of MySQL (`0000-00-00`, `2024-00-10`) becomes in the target: `null`, "
+        "`epoch` (1970-01-01), or `fail`: the row is rejected.",
     )
 
 

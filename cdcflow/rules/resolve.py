@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges, ZeroDates
 from cdcflow.model.schema import Column, ReplicaIdentity, Table
 from cdcflow.rules.document import Document, Place, Steps
 from cdcflow.rules.file import Defaults, TableRule
@@ -100,6 +100,7 @@ def route(found: Resolution, defaults: Defaults) -> Route | None:
     on_delete: OnDelete = found.value("on_delete", defaults.on_delete)
     on_truncate: OnTruncate = found.value("on_truncate", defaults.on_truncate)
     schema_changes: SchemaChanges = found.value("schema_changes", defaults.schema_changes)
+    zero_dates: ZeroDates = found.value("zero_dates", defaults.zero_dates)
     if mode is Mode.APPEND:
         on_delete, on_truncate = OnDelete.IGNORE, OnTruncate.IGNORE
     if on_delete is OnDelete.SOFT and SOFT_DELETE_COLUMN in {target for _, target in columns}:
@@ -111,7 +112,7 @@ def route(found: Resolution, defaults: Defaults) -> Route | None:
     if found.problems:
         return None
     target = Template.parse(found.value("to", "{schema}.{table}")).fill(table.name)
-    return Route(table, target, columns, key, on_delete, on_truncate, schema_changes, mode)
+    return Route(table, target, columns, key, on_delete, on_truncate, schema_changes, mode, zero_dates)
 
 
 def _columns(found: Resolution) -> tuple[tuple[Column, str], ...]:

@@ -59,6 +59,7 @@ def test_typo_at_any_depth_offers_the_key_that_is_valid_there(text, key, near):
         ("on_delete: sof", '"on_delete" must be delete, soft or ignore, not "sof"', 'did you mean "soft"?'),
         ("on_truncate: 5", '"on_truncate" must be truncate or ignore, not 5', ""),
         ("schema_changes: [apply]", '"schema_changes" must be apply, stop or ignore, not a list', ""),
+        ("zero_dates: epok", '"zero_dates" must be null, epoch or fail, not "epok"', 'did you mean "epoch"?'),
         ("exclude: maybe", '"exclude" must be true or false, not "maybe"', ""),
         ("key: id", '"key" must be a list, like [a, b], not "id"', ""),
         ("key: []", '"key" must be a list that is not empty', ""),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cdcflow.errors import ConfigError
+from cdcflow.flow import shapes
 from cdcflow.model.check import Level
-from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges
+from cdcflow.model.route import Mode, OnDelete, OnTruncate, SchemaChanges, ZeroDates
 from cdcflow.model.schema import Column, Logical, NativeType, ReplicaIdentity, Table, TableName
 from cdcflow.rules import Plan, Rules, parse
 
@@ -62,6 +63,38 @@ def test_later_exclude_leaves_out_and_a_still_later_rule_takes_one_in():
     plan = found.plan([ORDERS, AUDIT, table("public.audit_2")])
     assert list(targets(plan)) == ["public.orders", "public.audit_1"]
     assert left_out(plan) == ["public.audit_2"]
+
+
+@pytest.mark.parametrize(
+    ("default", "rule", "policy"),
+    [
+        ("", "", ZeroDates.NULL),
+        ("defaults: {zero_dates: fail}\n", "", ZeroDates.FAIL),
+        ("defaults: {zero_dates: fail}\n", ", zero_dates: epoch", ZeroDates.EPOCH),
+        ("defaults: {zero_dates: fail}\n", ", zero_dates: null", ZeroDates.NULL),
+        ("defaults: {zero_dates: fail}\n", ', zero_dates: "null"', ZeroDates.NULL),
+        ("defaults: {zero_dates: fail}\n", ", zero_dates: ", ZeroDates.NULL),
+        ("defaults: {zero_dates: null}\n", "", ZeroDates.NULL),
+    ],
+)
+def test_what_becomes_of_zero_dates_is_said_for_all_or_for_one_table(default, rule, policy):
+    route = rules(f'match: "public.*"{rule}', head=default).route(ORDERS)
+    assert route is not None
+    assert route.zero_dates is policy
+
+
+def test_another_policy_for_zero_dates_counts_only_where_a_column_can_hold_one():
+    def remembered(engine: str, logical: Logical, policy: str) -> object:
+        dated = Table(TableName("shop", "t"), 1, (Column("d", TEXT, logical),), engine=engine)
+        route = rules(f'match: "*", zero_dates: {policy}').route(dated)
+        assert route is not None
+        assert shapes.from_text(shapes.to_text(route)).routed == shapes.routed(route)
+        return shapes.routed(route)
+
+    for engine in ("mysql", "mariadb"):
+        assert remembered(engine, Logical.DATE, "null") != remembered(engine, Logical.DATE, "epoch")
+        assert remembered(engine, Logical.INTERVAL, "null") == remembered(engine, Logical.INTERVAL, "epoch")
+    assert remembered("postgresql", Logical.DATE, "null") == remembered("postgresql", Logical.DATE, "epoch")
 
 
 def test_later_rules_override_earlier_ones_key_by_key():
