@@ -18,7 +18,9 @@ import pytest
 from cdcflow.codecs import loading
 from tests.servers.commands import Commands, PipelineFolder, Running
 from tests.servers.database import Database, drop_database, make_database
-from tests.servers.fleet import Fleet, PostgresServer
+from tests.servers.fleet import Fleet, MysqlLike, PostgresServer
+from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
+from tests.servers.mysql_server import MysqlServer
 from tests.servers.proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,12 @@ class MakeDatabase(Protocol):
     """Creates databases that are dropped at the end of the test."""
 
     def __call__(self, server: PostgresServer, *, encoding: str = "UTF8", label: str = "db") -> Database: ...
+
+
+class MakeMysqlDatabase(Protocol):
+    """Creates MySQL or MariaDB databases that are dropped at the end of the test."""
+
+    def __call__(self, server: MysqlLike, label: str = "db", *, charset: str = "utf8mb4") -> MysqlDatabase: ...
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -136,6 +144,75 @@ def target_db(pg_target: PostgresServer, new_database: MakeDatabase) -> Database
     return new_database(pg_target, label="target")
 
 
+@pytest.fixture(scope="session")
+def mysql_source(fleet: Fleet) -> MysqlLike:
+    """MySQL 9.7, the usual MySQL source."""
+    return fleet.mysql(role="source")
+
+
+@pytest.fixture(scope="session")
+def mysql_target(fleet: Fleet) -> MysqlLike:
+    """MySQL 9.7, the usual MySQL target: another server."""
+    return fleet.mysql(role="target")
+
+
+@pytest.fixture(scope="session")
+def mariadb_source(fleet: Fleet) -> MysqlLike:
+    """MariaDB, the usual MariaDB source."""
+    return fleet.mariadb("source")
+
+
+@pytest.fixture(scope="session")
+def mariadb_target(fleet: Fleet) -> MysqlLike:
+    """MariaDB, the usual MariaDB target: another server."""
+    return fleet.mariadb("target")
+
+
+@pytest.fixture
+def new_mysql_server(fleet: Fleet) -> Callable[..., MysqlServer]:
+    """`new_mysql_server("mariadb", "11.4", settings={"binlog-row-image": "MINIMAL"})`: a server of this test alone."""
+    return fleet.mysql_alone
+
+
+@pytest.fixture
+def new_mysql_database() -> Iterator[MakeMysqlDatabase]:
+    """`new_mysql_database(mysql_source, "shop", charset="latin1")`: more databases for this test."""
+    made: list[MysqlDatabase] = []
+
+    def make(server: MysqlLike, label: str = "db", *, charset: str = "utf8mb4") -> MysqlDatabase:
+        made.append(make_mysql_database(server, charset=charset, label=label))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.server.start()  # type: ignore[attr-defined]
+        drop_mysql_database(database)
+
+
+@pytest.fixture
+def mysql_source_db(mysql_source: MysqlLike, new_mysql_database: MakeMysqlDatabase) -> MysqlDatabase:
+    """A fresh database on the usual MySQL source."""
+    return new_mysql_database(mysql_source, "source")
+
+
+@pytest.fixture
+def mysql_target_db(mysql_target: MysqlLike, new_mysql_database: MakeMysqlDatabase) -> MysqlDatabase:
+    """A fresh database on the usual MySQL target."""
+    return new_mysql_database(mysql_target, "target")
+
+
+@pytest.fixture
+def mariadb_source_db(mariadb_source: MysqlLike, new_mysql_database: MakeMysqlDatabase) -> MysqlDatabase:
+    """A fresh database on the usual MariaDB source."""
+    return new_mysql_database(mariadb_source, "source")
+
+
+@pytest.fixture
+def mariadb_target_db(mariadb_target: MysqlLike, new_mysql_database: MakeMysqlDatabase) -> MysqlDatabase:
+    """A fresh database on the usual MariaDB target."""
+    return new_mysql_database(mariadb_target, "target")
+
+
 @pytest.fixture
 def new_pipeline(tmp_path: Path) -> Callable[[Database, Database], PipelineFolder]:
     """`new_pipeline(source, target)`: config and rules for any pair, every table of `public`, in `tmp_path`."""
@@ -176,11 +253,11 @@ def running(commands: Commands) -> Callable[..., Running]:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Callable[[PostgresServer], Proxy]]:
+def proxy() -> Iterator[Callable[[PostgresServer | MysqlLike], Proxy]]:
     """`proxy(pg_source)`: a TCP proxy before a server; `.through(url)` is the way through it."""
     made: list[Proxy] = []
 
-    def make(server: PostgresServer) -> Proxy:
+    def make(server: PostgresServer | MysqlLike) -> Proxy:
         made.append(Proxy(server))
         return made[-1]
 

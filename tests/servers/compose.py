@@ -32,6 +32,25 @@ def answers() -> bool:
     return asked.returncode == 0
 
 
+def run(project: str, file: Path, *arguments: str, **environment: str) -> str:
+    """Run `docker compose` on a project of the tests' own and return what it prints.
+
+    Raises:
+        ComposeFailed: it ended with an error.
+    """
+    done = subprocess.run(
+        ["docker", "compose", "-p", project, "-f", str(file), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=UP_LIMIT_SECONDS,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    if done.returncode != 0:
+        raise ComposeFailed(f"docker compose {arguments[0]}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
 class ComposeServer:
     """One container with a project name and a port of its own."""
 
@@ -86,14 +105,4 @@ class ComposeServer:
         self._compose("down", "-v", "-t", "1")
 
     def _compose(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["docker", "compose", "-p", self._project, "-f", str(FILE), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=UP_LIMIT_SECONDS,
-            check=False,
-            env={**os.environ, "PG_VERSION": str(self.version), "PG_PORT": str(self.port)},
-        )
-        if done.returncode != 0:
-            raise ComposeFailed(f"docker compose {arguments[0]}: {done.stderr.strip()[-500:]}")
-        return done.stdout
+        return run(self._project, FILE, *arguments, PG_VERSION=str(self.version), PG_PORT=str(self.port))

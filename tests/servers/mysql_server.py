@@ -97,7 +97,8 @@ class MysqlServer:
         port: int | None = None,
     ) -> None:
         self.tree, self.folder = tree, folder
-        self.flavour, self.version = tree.flavour, tree.version
+        self.flavour: str = tree.flavour
+        self.version = tree.version
         self.port = port or free_port()
         self.server_id = random.randint(1_000_000, 2**31)
         self._settings = settings_of(tree.flavour, durable=durable, settings=settings)
