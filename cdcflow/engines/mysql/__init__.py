@@ -1,1 +1,1 @@
-"""What every part that speaks to MySQL or MariaDB needs: connections, errors, names."""
+"""What the MySQL and MariaDB connectors share: names, connections, errors."""
