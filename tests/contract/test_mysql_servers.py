@@ -17,6 +17,7 @@ from tests.servers.cache import run_folder
 from tests.servers.certificates import Authority
 from tests.servers.fleet import Fleet, MysqlLike
 from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
+from tests.servers.mysql_elsewhere import ExternalMysql
 from tests.servers.mysql_server import MysqlServer
 from tests.servers.mysql_session import connect_to, rows
 from tests.servers.session import sweep
@@ -32,7 +33,9 @@ def test_every_mysql_and_mariadb_writes_whole_rows_to_a_binlog_that_can_be_liste
 ) -> None:
     server = fleet.mysql(version) if flavour == "mysql" else fleet.mariadb(version=version)
     database = new_mysql_database(server)
-    assert database.value("SELECT @@version").startswith(version)
+    # Debian's suite moves on: a cache that is filled later has a later release.
+    release = database.value("SELECT @@version").split(".")
+    assert [int(number) for number in release[:2]] >= [int(number) for number in version.split(".")]
     assert database.query("SELECT @@binlog_format, @@binlog_row_image, @@binlog_row_metadata") == [
         ("ROW", "FULL", "FULL")
     ]
@@ -79,6 +82,8 @@ def test_a_mysql_session_of_a_test_is_pinned_and_one_that_is_not_shows(
     database: MysqlDatabase = request.getfixturevalue(name)
     read = "SELECT @@time_zone, @@sql_mode LIKE '%STRICT_TRANS_TABLES%', @@character_set_connection"
     assert database.query(read) == [("+00:00", 1, "utf8mb4")]
+    if isinstance(database.server, ExternalMysql):
+        pytest.skip("the defaults of a server of the environment are not ours")
     with database.connect(init_command=None) as unpinned:
         assert rows(unpinned, read)[0][:2] == ("+05:45", 0)
 
@@ -126,7 +131,7 @@ def test_a_mysql_server_encrypts_with_a_certificate_of_its_own(mysql_source: Mys
 
 
 def test_a_mariadb_server_encrypts_with_the_certificate_that_it_is_given(
-    new_mysql_server: Callable[..., MysqlServer], tmp_path_factory: pytest.TempPathFactory
+    new_mysql_server: Callable[..., MysqlServer],
 ) -> None:
     with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
         Path(folder).chmod(0o755)

@@ -19,6 +19,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 NOT_NEEDED = re.compile(
     r"(perl|libperl|debconf|gcc-.*-base|adduser|passwd|init-system|logrotate|dpkg|tar_|fonts-|libjs-|psmisc|procps)"
 )
+# What a tree was made of, a line for each package: `name_version_architecture`.
+PACKAGE_LIST = "packages.txt"
 # The dpkg status file is empty: apt brings every library, glibc too, so that what is unpacked runs on any host.
 # A mirror may be behind the clock of this machine, past the date that its Release file is said to be valid until.
 APT_CONF = """\
@@ -68,7 +70,9 @@ def _unpack_packages(into: Path, suite: str, packages: Sequence[str]) -> None:
     environment = {**os.environ, "APT_CONFIG": str(apt / "conf"), "DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "-qq", "update"], environment)
     _run(["apt-get", "-qq", "install", "-y", "-d", "-o", "Debug::NoLocking=true", *packages], environment)
-    for package in sorted((apt / "cache" / "archives").glob("*.deb")):
+    fetched = sorted((apt / "cache" / "archives").glob("*.deb"))
+    (into / PACKAGE_LIST).write_text("".join(f"{package.stem}\n" for package in fetched))
+    for package in fetched:
         if not NOT_NEEDED.match(package.name):
             _run(["dpkg-deb", "-x", str(package), str(into)], environment)
     shutil.rmtree(apt)

@@ -6,9 +6,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
+from urllib.parse import unquote
 
 from tests.servers.cache import ServerMissing, account
-from tests.servers.mysql_fetch import debian_tree, jar_tree
+from tests.servers.mysql_fetch import PACKAGE_LIST, debian_tree, jar_tree
 from tests.servers.trees import _placed
 
 Flavour = Literal["mysql", "mariadb"]
@@ -103,10 +104,12 @@ def template(tree: Tree) -> Path:
 def _debian(flavour: Flavour, version: str, package: str, share: str) -> Tree:
     root = debian_tree(f"{flavour}-{version}", SUITE, [package])
     base = root / "usr"
+    unpacked = (line.split("_") for line in (root / PACKAGE_LIST).read_text().splitlines())
+    release = next(release for name, release, _ in unpacked if name == package)
     return Tree(
         flavour,
         version,
-        f"Debian {SUITE} {package}",
+        f"Debian {SUITE} {package} {unquote(release)}",
         base,
         base / "share" / share,
         base / "lib" / "mysql" / "plugin",
