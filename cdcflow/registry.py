@@ -31,12 +31,17 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "postgresql": "cdcflow.sources.postgres",
         "postgres": "cdcflow.sources.postgres",
+        "mysql": "cdcflow.sources.mysql",
+        "mariadb": "cdcflow.sources.mysql",
     }
 )
 TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "postgresql": "cdcflow.targets.postgres",
         "postgres": "cdcflow.targets.postgres",
+        "mysql": "cdcflow.targets.mysql",
+        "mariadb": "cdcflow.targets.mysql",
+        "sqlite": "cdcflow.targets.sqlite",
     }
 )
 # Where a target's state is kept: a function of the URL. A target's module may have `open_store` instead.
@@ -44,6 +49,9 @@ STORES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "postgresql": "cdcflow.state:open_store",
         "postgres": "cdcflow.state:open_store",
+        "mysql": "cdcflow.state:open_store",
+        "mariadb": "cdcflow.state:open_store",
+        "sqlite": "cdcflow.state:open_store",
     }
 )
 

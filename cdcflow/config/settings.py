@@ -117,7 +117,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, title="cdcflow configuration")
 
     pipeline: Annotated[str, BeforeValidator(_pipeline)] = Field(
-        description="Names the replication slot, the publication (cdcflow_<pipeline>) and the state.",
+        description="Names slot and publication of a PostgreSQL source (cdcflow_<pipeline>), chooses the server id"
+        " of a MySQL one, and names the state.",
         json_schema_extra={"pattern": PIPELINE_PATTERN + _OR_FILLED},
     )
     source: dict[str, Any] = Field(description="The database to follow.")
@@ -135,5 +136,5 @@ class Settings(BaseModel):
     )
     http: Http | None = Field(default=None, description="Metrics, health and status; leave out for none.")
     state: State | None = Field(
-        default=None, description="Where the state is kept when the target cannot hold it. PostgreSQL can."
+        default=None, description="Where the state is kept when the target cannot hold it. All that are built in can."
     )

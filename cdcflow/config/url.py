@@ -19,7 +19,8 @@ def scheme_of(url: str) -> str | None:
 def check(url: str, supported: list[str], document: Document, side: str) -> Problem | None:
     """Say what is wrong with the URL of a side; None when it may be handed to its connector."""
     place = document.value_place((side, "url"))
-    example = f"{supported[0]}://user@host/database" if supported else "scheme://..."
+    known = "postgresql" if "postgresql" in supported else supported[0] if supported else "scheme"
+    example = f"{known}://user@host/database"
     scheme = scheme_of(url)
     if scheme is None:
         return Problem(place, f'"{side}.url" is not a URL', do=f"write it as {example}")

@@ -155,7 +155,7 @@ def test_schema_of_the_rules_refuses_what_the_loader_refuses(wrong):
         {"memory": "lots"},
         {"batch": {"max_row": 1}},
         {"batch": {"max_delay": 5}},
-        {"source": {"url": "mysql://x/y"}},
+        {"source": {"url": "oracle://x/y"}},
         {"source": {"url": "postgresql://x/y", "slott": "z"}},
         {"target": {}},
         {"rules": "rules.yaml"},

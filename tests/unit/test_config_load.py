@@ -170,7 +170,7 @@ def test_defaults_beside_a_rules_file_are_sent_there(tmp_path: Path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://db/x", "unsupported {side} URL scheme mysql://"),
+        ("oracle://db/x", "unsupported {side} URL scheme oracle://"),
         ("postgres//db/x", '"{side}.url" is not a URL'),
         ("postgresql://u:hunter 2@db/x", '"{side}.url" cannot be parsed: it holds a space or a control character'),
         ("postgresql://u:hunter@2@db/x", '"{side}.url" cannot be parsed: there is more than one @ before the host'),
@@ -195,7 +195,7 @@ def test_url_that_cannot_be_used_is_refused_without_being_shown(tmp_path: Path, 
 
 def test_unsupported_scheme_lists_those_supported_now(tmp_path: Path):
     error = refusal(tmp_path, with_url("source", "postgrs://db/x"))
-    assert error.why == "supported now: postgres:// or postgresql://"
+    assert error.why == "supported now: mariadb://, mysql://, postgres:// or postgresql://"
     assert error.do == "did you mean postgres://?"
 
 
@@ -220,7 +220,7 @@ def test_choice_between_a_boolean_and_a_word_names_both(tmp_path: Path):
 def test_all_problems_of_the_file_are_reported_at_once(tmp_path: Path):
     text = """\
 pipeline: Shop
-source: {url: "mysql://db/x"}
+source: {url: "oracle://db/x"}
 target: {url: "postgresql://u:${MISSING}@db/x", slott: 1}
 tables: [{match: "public.*", on_delet: soft}]
 memory: lots

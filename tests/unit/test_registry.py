@@ -43,12 +43,22 @@ def test_postgresql_is_spoken_on_both_sides():
         assert callable(connector.open)
 
 
+def test_mysql_and_mariadb_are_spoken_by_one_connector_on_both_sides_and_sqlite_is_written_to():
+    for side in ("source", "target"):
+        connector = registry.connector(side, "mysql")
+        assert connector is not None
+        assert connector is registry.connector(side, "mariadb")
+        assert "url" in connector.Config.model_fields
+    assert registry.connector("target", "sqlite") is not None
+    assert registry.connector("source", "sqlite") is None
+
+
 def test_scheme_that_nobody_speaks_has_no_connector():
     assert registry.connector("source", "gopher") is None
 
 
 def test_installed_package_adds_a_scheme(plugin, tmp_path):
-    assert registry.schemes("target") == ["loop", "postgres", "postgresql"]
+    assert registry.schemes("target") == ["loop", "mariadb", "mysql", "postgres", "postgresql", "sqlite"]
     path = tmp_path / "cdcflow.yaml"
     path.write_text(
         "pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://u:secret@b/c?d=e', topic: t}\n"
