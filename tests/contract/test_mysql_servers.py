@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import MakeMysqlDatabase
 from tests.servers.cache import run_folder
 from tests.servers.certificates import Authority
-from tests.servers.fleet import Fleet, MysqlLike
+from tests.servers.fleet import Fleet, MysqlLike, skip_if_left_out
 from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
 from tests.servers.mysql_elsewhere import ExternalMysql
 from tests.servers.mysql_server import MysqlServer
@@ -166,6 +166,7 @@ def test_a_mysql_server_named_in_the_environment_is_used_and_not_stopped(
 
 @pytest.mark.parametrize(("flavour", "version"), [("mysql", "9.7"), ("mariadb", "11.8")])
 def test_a_mysql_server_of_a_killed_session_is_stopped_by_the_next(flavour: str, version: str) -> None:
+    skip_if_left_out(flavour, version)
     code = (
         "from tests.servers.fleet import Fleet; f = Fleet(); "
         f"s = f.mysql_alone({flavour!r}, {version!r}); print(s.folder, flush=True); input()"

@@ -81,7 +81,7 @@ def left_out(name: str) -> bool:
     return name in os.environ.get("CDCFLOW_TEST_WITHOUT", "").replace(" ", "").split(",")
 
 
-def _skip_if_left_out(flavour: str, version: str) -> None:
+def skip_if_left_out(flavour: str, version: str) -> None:
     """`CDCFLOW_TEST_WITHOUT=mysql,mariadb` leaves out every version, `mysql8.0` one."""
     for name in (flavour, f"{flavour}{version}"):
         if left_out(name):
@@ -161,7 +161,7 @@ class Fleet:
     ) -> MysqlServer:
         """Start a MySQL or MariaDB for one test: always a process of our own, so that it may be broken."""
         version = version or (MYSQL if flavour == "mysql" else MARIADB)
-        _skip_if_left_out(flavour, version)
+        skip_if_left_out(flavour, version)
         server = self._mysql_process(flavour, version, "alone", durable=durable, settings=settings)
         self._alone.append(server)
         return server
@@ -216,7 +216,7 @@ class Fleet:
         return cluster
 
     def _mysql_like(self, flavour: Flavour, version: str, role: str) -> MysqlLike:
-        _skip_if_left_out(flavour, version)
+        skip_if_left_out(flavour, version)
         key = (flavour, version, role)
         if key not in self._shared_mysql:
             self._shared_mysql[key] = self._find_mysql(flavour, version, role)
@@ -256,7 +256,10 @@ class Fleet:
             tree = tree_of(flavour, version)
         except ServerMissing as missing:
             if (flavour, version) != ("mariadb", MARIADB):
-                raise
+                raise ServerMissing(
+                    f"{missing}\nOr name running servers in CDCFLOW_TEST_{flavour.upper()}_SOURCE and _TARGET, "
+                    f"or leave these tests out with CDCFLOW_TEST_WITHOUT={flavour}{version}"
+                ) from missing
             self._tell(
                 f"mariadb {version}: not to be had ({str(missing).splitlines()[0]}), {MARIADB_OTHERWISE} instead"
             )

@@ -28,7 +28,7 @@ Dir::State "{d}"; Dir::State::lists "{d}/lists"; Dir::State::status "{d}/status"
 Dir::Cache::srcpkgcache ""; Dir::Cache::pkgcache "";
 Dir::Etc::sourcelist "{d}/s.sources"; Dir::Etc::sourceparts "-"; Dir::Etc::parts "{d}/parts";
 APT::Install-Recommends "false"; APT::Sandbox::User ""; Acquire::Languages "none";
-Acquire::Check-Valid-Until "false"; Acquire::Retries "3";
+Acquire::Check-Valid-Until "false"; Acquire::Retries "3"; APT::Update::Error-Mode "any";
 """
 SOURCES = "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {keyring}\n"
 
