@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 import psycopg
+import sqlalchemy as sa
 from psycopg import pq
 
 from cdcflow.engines.postgres import waiting
 from cdcflow.engines.postgres.connect import connect_raw, safe_url
 from cdcflow.engines.postgres.errors import from_connection, from_result
 from cdcflow.engines.postgres.names import literal
-from cdcflow.errors import TargetUnavailable
+from cdcflow.errors import AccessDenied, TargetUnavailable
 
 # A killed instance's session ends within a moment where its socket was closed by the kernel; the server may
 # be busy, though.
@@ -24,6 +26,9 @@ _POLL_SECONDS: Final = 0.1
 
 # A server that says nothing for this long is taken for unreachable.
 ANSWER_SECONDS: Final = 10.0
+
+
+Read = Callable[[sa.Executable], Sequence[sa.Row[Any]]]
 
 
 class Lease(Protocol):
@@ -37,6 +42,9 @@ class Lease(Protocol):
 
     def give(self) -> None:
         """Give the lock back. Safe to call twice."""
+
+    def taken(self, read: Read) -> bool:
+        """Whether some session holds the lock now. `read` asks the state's home."""
 
 
 def lock_key(pipeline: str) -> int:
@@ -85,6 +93,14 @@ class PostgresLease:
     def give(self) -> None:
         self._drop()
         self._backend = 0
+
+    def taken(self, read: Read) -> bool:
+        wanted = sa.text(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND classid = :high AND objid = :low"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        return bool(read(wanted.bindparams(high=(self._key >> 32) & 0xFFFFFFFF, low=self._key & 0xFFFFFFFF)))
 
     def _end_predecessor(self) -> None:
         """End our own earlier session where the server has not noticed that it broke (a proxy in between)."""
@@ -143,16 +159,28 @@ class PostgresLease:
 
 
 class FileLease:
-    """A lock on a file beside a SQLite database, for targets that cannot hold state. Freed when the process ends."""
+    """A lock on a file beside a SQLite database. Freed when the process ends.
+
+    The lock file stays: who removes it could take it from under another instance that opened it just now.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
 
     def take(self, patience: float) -> bool:
+        """As `Lease.take`. Raises AccessDenied."""
         if self._file is not None:
             return True
-        file = self._path.open("ab")
+        try:
+            file = self._path.open("ab")
+        except OSError as error:
+            raise AccessDenied(
+                "the lock file cannot be made",
+                at=str(self._path),
+                why=error.strerror or type(error).__name__,
+                do="let the user that runs cdcflow write to the folder",
+            ) from None
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -173,3 +201,13 @@ class FileLease:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def taken(self, read: Read) -> bool:
+        try:
+            with self._path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False

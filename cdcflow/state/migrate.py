@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from cdcflow.errors import CdcflowError, OperatorError
-from cdcflow.state.tables import SCHEMA
+from cdcflow.errors import CdcflowError, OperatorError, TargetUnavailable
+from cdcflow.state.tables import FILE_PREFIX, SCHEMA, tables_of
 
 # In order. Kept here so that a start with nothing to do need not load Alembic; a test compares it with the files.
 REVISIONS: Final = ("0001", "0002")
 
 # Two that migrate one database take turns. The number is "cdcflow" in ASCII.
 _MIGRATION_LOCK: Final = int.from_bytes(b"cdcflow", "big")
+_MYSQL_MIGRATION_LOCK: Final = "cdcflow.migration"
+_PATIENCE_SECONDS: Final = 30
 
 
 def migrate(connection: sa.Connection, at: str) -> None:
@@ -27,14 +31,40 @@ def migrate(connection: sa.Connection, at: str) -> None:
     """
     if _current(connection, at) == REVISIONS[-1]:
         return
+    with _alone(connection, at):
+        if _current(connection, at) != REVISIONS[-1]:
+            _make_schema(connection)
+            _upgrade(connection)
+
+
+@contextmanager
+def _alone(connection: sa.Connection, at: str) -> Iterator[None]:
+    """Keep others that migrate the same database waiting. In SQLite the transaction does it."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-        if _current(connection, at) == REVISIONS[-1]:
-            return
-        # CREATE SCHEMA IF NOT EXISTS asks for the privilege even where the schema is there.
+    if connection.dialect.name != "mysql":
+        yield
+        return
+    # MySQL commits each statement that makes a table, so the lock is the session's.
+    if connection.scalar(sa.select(sa.func.get_lock(_MYSQL_MIGRATION_LOCK, _PATIENCE_SECONDS))) != 1:
+        why = f"it takes longer than {_PATIENCE_SECONDS} seconds"
+        raise TargetUnavailable("another instance is making the state's tables", at=at, why=why)
+    try:
+        yield
+        connection.commit()
+    finally:
+        connection.execute(sa.select(sa.func.release_lock(_MYSQL_MIGRATION_LOCK)))
+
+
+def _make_schema(connection: sa.Connection) -> None:
+    # CREATE ... IF NOT EXISTS asks for the privilege even where the schema is there.
+    if connection.dialect.name == "postgresql":
         if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}) is None:
             connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))
-    _upgrade(connection)
+    elif connection.dialect.name == "mysql":
+        wanted = sa.text("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name")
+        if connection.scalar(wanted, {"name": SCHEMA}) is None:
+            connection.execute(sa.text(f"CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"))
 
 
 def scripts() -> Path:
@@ -56,12 +86,15 @@ def scripts() -> Path:
 
 def _current(connection: sa.Connection, at: str) -> str:
     """Return the revision of the tables that are there, '' for none."""
-    if connection.dialect.name == "postgresql":
-        table = f"{SCHEMA}.alembic_version"
+    dialect, name = connection.dialect.name, tables_of(connection.engine).version
+    table = name if dialect == "sqlite" else f"{SCHEMA}.{name}"
+    if dialect == "postgresql":
         found = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": table})
+    elif dialect == "mysql":
+        wanted = "SELECT 1 FROM information_schema.tables WHERE table_schema = :schema AND table_name = :name"
+        found = connection.scalar(sa.text(wanted), {"schema": SCHEMA, "name": name})
     else:
-        table = "alembic_version"
-        found = sa.inspect(connection).has_table(table)
+        found = sa.inspect(connection).has_table(name)
     if not found:
         return ""
     revision = str(connection.scalar(sa.text(f"SELECT version_num FROM {table}")) or "")
@@ -82,5 +115,7 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     config.attributes["connection"] = connection
-    config.attributes["schema"] = SCHEMA if connection.dialect.name == "postgresql" else None
+    in_file = connection.dialect.name == "sqlite"
+    config.attributes["schema"] = None if in_file else SCHEMA
+    config.attributes["prefix"] = FILE_PREFIX if in_file else ""
     command.upgrade(config, "head")

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cdcflow.engines.postgres.connect import SCHEMES, safe_url
 from cdcflow.engines.postgres.errors import fenced
+from cdcflow.engines.sqlite import connect as sqlite_files
+from cdcflow.engines.sqlite.errors import translate as translate_sqlite
 from cdcflow.errors import ConfigError, Fenced
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
 from cdcflow.state import lease as leases
-from cdcflow.state.engines import NoStateError, limited, ours, postgres_engine, sqlite_engine
+from cdcflow.state.engines import NoStateError, limited, mysql_engine, ours, postgres_engine, sqlite_engine
 from cdcflow.state.migrate import migrate
-from cdcflow.state.tables import checkpoints, chunks, dead_letters, schemas, tables
+from cdcflow.state.tables import tables_of
 
 # A dead predecessor's last transaction may still be committing when its lease is free already.
 _PREDECESSOR_SECONDS: Final = 15
+
+# So many shapes of a table are remembered: more changes than this never wait to be applied.
+_MOST_SHAPES: Final = 50
+
+_MYSQL_SCHEMES: Final = ("mysql", "mariadb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +47,47 @@ class Remembered:
 
 
 def open_store(url: str) -> SqlStore:
-    """Return the store behind a `postgresql://` or `sqlite:///` URL. Connects when first used.
+    """Return the store behind a `postgresql://`, `mysql://`, `mariadb://` or `sqlite:///` URL. Connects when first
+    used.
 
     Raises:
-        ConfigError: another scheme.
+        ConfigError: another scheme, or a URL that names no database or file.
     """
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition("://")[0]
     if scheme in SCHEMES:
-        return SqlStore(postgres_engine(url), safe_url(url), url)
-    if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-        return SqlStore(sqlite_engine(Path(rest[1:])), url, url)
+        return SqlStore(postgres_engine(url), safe_url(url), lambda pipeline: leases.PostgresLease(url, pipeline))
+    if scheme in _MYSQL_SCHEMES:
+        from cdcflow.engines.mysql.connect import safe_url as safe_mysql_url
+        from cdcflow.state.lease_mysql import MysqlLease
+
+        return SqlStore(mysql_engine(url), safe_mysql_url(url), lambda pipeline: MysqlLease(url, pipeline))
+    if scheme == sqlite_files.SCHEME:
+        return open_file(sqlite_files.path_of(url), url)
     raise ConfigError(
         "state cannot be kept behind this URL",
         at=safe_url(url),
-        do="use postgresql://user:password@host:5432/database or sqlite:///path/to/file.db",
+        do="use postgresql://user:password@host:5432/database, mysql://user:password@host:3306/ or sqlite:///file.db",
     )
+
+
+def open_file(path: Path, address: str) -> SqlStore:
+    """Return the store in a SQLite file, which is made by `SqlStore.migrate`."""
+    engine = sqlite_engine(path)
+    return SqlStore(engine, address, lambda pipeline: leases.FileLease(Path(f"{path}.{pipeline}.lock")), file=path)
 
 
 class SqlStore:
     """Implements `model.ports.Store`. Methods may be called from several threads, the lease's from one."""
 
-    def __init__(self, engine: sa.Engine, address: str, url: str) -> None:
+    def __init__(
+        self, engine: sa.Engine, address: str, new_lease: Callable[[str], leases.Lease], *, file: Path | None = None
+    ) -> None:
         self.address = address
-        self._engine, self._url = engine, url
+        self._engine, self._new_lease, self._file = engine, new_lease, file
+        self._dialect = engine.dialect.name
+        home = tables_of(engine)
+        self._checkpoints, self._tables, self._chunks = home.checkpoints, home.tables, home.chunks
+        self._schemas, self._dead_letters = home.schemas, home.dead_letters
         self._lease: leases.Lease | None = None
         self._pipeline = ""
         self._epoch = 0
@@ -73,7 +99,9 @@ class SqlStore:
             AccessDenied: the role may not make the schema; names the GRANT.
             OperatorError: a newer cdcflow made the tables.
         """
-        with self._transaction() as connection:
+        if self._file is not None:
+            self._make_file(self._file)
+        with self._transaction(writes=True) as connection:
             migrate(connection, self.address)
 
     def acquire(self, pipeline: str, owner: Mapping[str, str]) -> int:
@@ -119,12 +147,12 @@ class SqlStore:
 
     def checkpoint(self, pipeline: str) -> Checkpoint | None:
         """As `Store.checkpoint`. Its position is '' from the first lease until one was saved."""
-        rows = self._read(sa.select(checkpoints).where(checkpoints.c.pipeline == pipeline))
+        rows = self._read(sa.select(self._checkpoints).where(self._checkpoints.c.pipeline == pipeline))
         return _checkpoint(rows[0]) if rows else None
 
     def remembered(self, pipeline: str) -> Remembered | None:
         """Return all that the pipeline's own row says, None when there is none."""
-        rows = self._read(sa.select(checkpoints).where(checkpoints.c.pipeline == pipeline))
+        rows = self._read(sa.select(self._checkpoints).where(self._checkpoints.c.pipeline == pipeline))
         if not rows:
             return None
         row = rows[0]
@@ -140,14 +168,16 @@ class SqlStore:
         """As `Store.save`."""
         with self._fenced(checkpoint.pipeline, checkpoint.epoch) as connection:
             connection.execute(
-                checkpoints.update()
-                .where(checkpoints.c.pipeline == checkpoint.pipeline)
+                self._checkpoints.update()
+                .where(self._checkpoints.c.pipeline == checkpoint.pipeline)
                 .values(position=checkpoint.position, source=checkpoint.source, updated_at=_now())
             )
 
     def tables(self, pipeline: str) -> dict[int, TableRecord]:
         """As `Store.tables`."""
-        found = self._read(sa.select(tables).where(tables.c.pipeline == pipeline).order_by(tables.c.table_id))
+        found = self._read(
+            sa.select(self._tables).where(self._tables.c.pipeline == pipeline).order_by(self._tables.c.table_id)
+        )
         return {row.table_id: _record(row) for row in found}
 
     def put(self, pipeline: str, epoch: int, records: Sequence[TableRecord]) -> None:
@@ -158,28 +188,33 @@ class SqlStore:
         with self._fenced(pipeline, epoch) as connection:
             if rows:
                 connection.execute(self._upsert(), rows)
+            # What a table was like before a copy that starts over, nobody will ask.
+            anew = [record.table_id for record in records if record.state is TableState.PENDING]
+            if anew:
+                old = (self._schemas.c.pipeline == pipeline, self._schemas.c.table_id.in_(anew))
+                connection.execute(self._schemas.delete().where(*old))
 
     def ask(self, pipeline: str, table_ids: Sequence[int]) -> None:
         """As `Store.ask`."""
-        with self._transaction() as connection:
-            chosen = (tables.c.pipeline == pipeline, tables.c.table_id.in_(list(table_ids)))
-            connection.execute(tables.update().where(*chosen).values(asked=True, updated_at=_now()))
+        with self._transaction(writes=True) as connection:
+            chosen = (self._tables.c.pipeline == pipeline, self._tables.c.table_id.in_(list(table_ids)))
+            connection.execute(self._tables.update().where(*chosen).values(asked=True, updated_at=_now()))
 
     def asked(self, pipeline: str) -> list[int]:
         """As `Store.asked`."""
-        wanted = sa.select(tables.c.table_id).where(tables.c.pipeline == pipeline, tables.c.asked)
-        return [row.table_id for row in self._read(wanted.order_by(tables.c.table_id))]
+        wanted = sa.select(self._tables.c.table_id).where(self._tables.c.pipeline == pipeline, self._tables.c.asked)
+        return [row.table_id for row in self._read(wanted.order_by(self._tables.c.table_id))]
 
     def drop(self, pipeline: str, epoch: int, table_ids: Sequence[int]) -> None:
         """As `Store.drop`."""
         ids = list(table_ids)
         with self._fenced(pipeline, epoch) as connection:
-            for table in (chunks, schemas, tables):
+            for table in (self._chunks, self._schemas, self._tables):
                 connection.execute(table.delete().where(table.c.pipeline == pipeline, table.c.table_id.in_(ids)))
 
     def chunks(self, pipeline: str, table_id: int) -> list[DoneChunk]:
         """As `Store.chunks`, by number."""
-        wanted = sa.select(chunks).where(chunks.c.pipeline == pipeline, chunks.c.table_id == table_id)
+        wanted = sa.select(self._chunks).where(self._chunks.c.pipeline == pipeline, self._chunks.c.table_id == table_id)
         return [
             DoneChunk(
                 Chunk(row.table_id, row.number, row.low, row.high, row.changed_since),
@@ -188,19 +223,48 @@ class SqlStore:
                 row.rows,
                 row.bytes,
             )
-            for row in self._read(wanted.order_by(chunks.c.number))
+            for row in self._read(wanted.order_by(self._chunks.c.number))
         ]
 
     def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
         """As `Store.forget_chunks`."""
         with self._fenced(pipeline, epoch) as connection:
-            connection.execute(chunks.delete().where(chunks.c.pipeline == pipeline, chunks.c.table_id == table_id))
+            connection.execute(
+                self._chunks.delete().where(self._chunks.c.pipeline == pipeline, self._chunks.c.table_id == table_id)
+            )
+
+    def remember(self, pipeline: str, epoch: int, table_id: int, position: str, shape: str) -> None:
+        """As `Store.remember`. The oldest go when there are more than `_MOST_SHAPES`."""
+        schemas = self._schemas
+        here = (schemas.c.pipeline == pipeline, schemas.c.table_id == table_id)
+        with self._fenced(pipeline, epoch) as connection:
+            known = connection.execute(sa.select(schemas.c.version, schemas.c.position).where(*here)).fetchall()
+            same = [row.version for row in known if row.position == position]
+            if same:
+                connection.execute(schemas.update().where(*here, schemas.c.version == same[0]).values(shape=shape))
+                return
+            version = max((row.version for row in known), default=0) + 1
+            connection.execute(
+                schemas.insert().values(
+                    pipeline=pipeline, table_id=table_id, version=version, position=position, shape=shape
+                )
+            )
+            connection.execute(schemas.delete().where(*here, schemas.c.version <= version - _MOST_SHAPES))
+
+    def history(self, pipeline: str) -> dict[int, list[tuple[str, str]]]:
+        """As `Store.history`."""
+        schemas = self._schemas
+        wanted = sa.select(schemas).where(schemas.c.pipeline == pipeline)
+        found: dict[int, list[tuple[str, str]]] = {}
+        for row in self._read(wanted.order_by(schemas.c.table_id, schemas.c.version)):
+            found.setdefault(row.table_id, []).append((row.position, row.shape))
+        return found
 
     def forget(self, pipeline: str) -> None:
         """As `Store.forget`. Does nothing where there is no state. The caller holds the lease, or nobody does."""
         try:
-            with self._transaction() as connection:
-                for table in (checkpoints, tables, chunks, schemas, dead_letters):
+            with self._transaction(writes=True) as connection:
+                for table in (self._checkpoints, self._tables, self._chunks, self._schemas, self._dead_letters):
                     connection.execute(table.delete().where(table.c.pipeline == pipeline))
         except NoStateError:
             return
@@ -216,27 +280,28 @@ class SqlStore:
         self.release()
         self._engine.dispose()
 
-    def _new_lease(self, pipeline: str) -> leases.Lease:
-        if self._engine.dialect.name == "postgresql":
-            return leases.PostgresLease(self._url, pipeline)
-        return leases.FileLease(Path(f"{self._engine.url.database}.{pipeline}.lock"))
+    def _make_file(self, path: Path) -> None:
+        try:
+            sqlite_files.connect(path, make=True).close()
+        except sqlite3.Error as error:
+            raise translate_sqlite(error, at=self.address) from None
 
     def _next_epoch(self, pipeline: str, owner: Mapping[str, str]) -> int:
-        here = checkpoints.c.pipeline == pipeline
-        with self._transaction() as connection:
-            if self._engine.dialect.name == "postgresql":
+        here = self._checkpoints.c.pipeline == pipeline
+        with self._transaction(writes=True) as connection:
+            if self._dialect == "postgresql":
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PREDECESSOR_SECONDS}s'"))
             # FOR UPDATE, and not just the UPDATE, waits for `cdcflow.fence` in a predecessor's transaction too.
-            found = connection.scalar(sa.select(checkpoints.c.epoch).where(here).with_for_update())
+            found = connection.scalar(sa.select(self._checkpoints.c.epoch).where(here).with_for_update())
             values = {"owner": dict(owner), "leased_at": _now()}
             if found is None:
                 connection.execute(
-                    checkpoints.insert().values(
+                    self._checkpoints.insert().values(
                         pipeline=pipeline, position="", source={}, epoch=1, updated_at=_now(), **values
                     )
                 )
                 return 1
-            connection.execute(checkpoints.update().where(here).values(epoch=found + 1, **values))
+            connection.execute(self._checkpoints.update().where(here).values(epoch=found + 1, **values))
             return int(found) + 1
 
     def _taken(self, pipeline: str) -> Fenced:
@@ -253,28 +318,24 @@ class SqlStore:
         )
 
     def _running(self, pipeline: str) -> bool:
-        if self._engine.dialect.name != "postgresql":
-            probe = self._new_lease(pipeline)
-            free = probe.take(0.0)
-            probe.give()
-            return not free
-        key = leases.lock_key(pipeline)
-        wanted = sa.text(
-            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND classid = :high AND objid = :low"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        return bool(self._read(wanted.bindparams(high=(key >> 32) & 0xFFFFFFFF, low=key & 0xFFFFFFFF)))
+        return self._new_lease(pipeline).taken(self._read)
 
     def _upsert(self) -> sa.Insert:
         kept = ("pipeline", "table_id")
-        changed = [column.name for column in tables.columns if column.name not in (*kept, "asked")]
-        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(tables)
-        new: dict[str, Any] = {name: statement.excluded[name] for name in changed}
+        changed = [column.name for column in self._tables.columns if column.name not in (*kept, "asked")]
+        statement: Any
+        if self._dialect == "mysql":
+            statement = mysql.insert(self._tables)
+            new = statement.inserted
+        else:
+            statement = (postgresql if self._dialect == "postgresql" else sqlite).insert(self._tables)
+            new = statement.excluded
+        values: dict[str, Any] = {name: new[name] for name in changed}
         # A wish stays until the table waits for its copy, whatever else is written of it.
-        new["asked"] = sa.and_(tables.c.asked, statement.excluded.state != TableState.PENDING.value)
-        return statement.on_conflict_do_update(index_elements=kept, set_=new)
+        values["asked"] = sa.and_(self._tables.c.asked, new.state != TableState.PENDING.value)
+        if self._dialect == "mysql":
+            return cast("sa.Insert", statement.on_duplicate_key_update(values))
+        return cast("sa.Insert", statement.on_conflict_do_update(index_elements=kept, set_=values))
 
     def _read(self, wanted: sa.Executable) -> Sequence[sa.Row[Any]]:
         try:
@@ -286,22 +347,23 @@ class SqlStore:
     @contextmanager
     def _fenced(self, pipeline: str, epoch: int) -> Iterator[sa.Connection]:
         """A transaction that no new lease can overtake."""
-        with self._transaction() as connection:
-            found = connection.scalar(
-                sa.select(checkpoints.c.epoch)
-                .where(checkpoints.c.pipeline == pipeline)
-                .with_for_update(read=True, key_share=True)
-            )
+        # PostgreSQL: beside the applier's own write of the row. MySQL has no lock as weak as that.
+        shared = {"read": True, "key_share": True} if self._dialect == "postgresql" else {}
+        wanted = sa.select(self._checkpoints.c.epoch).where(self._checkpoints.c.pipeline == pipeline)
+        with self._transaction(writes=True) as connection:
+            found = connection.scalar(wanted.with_for_update(**shared))
             if found != epoch:
                 why = "its checkpoint was removed" if found is None else f"epoch {found} follows our {epoch}"
                 raise fenced(self.address, why)
             yield connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
         """A transaction whose errors are ours. A reader sees a state that was never made as `NoStateError`."""
+        engine = self._engine.execution_options(writes=True) if writes else self._engine
+        our_turn = sqlite_files.turn(self._file) if writes and self._file is not None else nullcontext()
         try:
-            with self._engine.begin() as connection, limited(connection):
+            with our_turn, engine.begin() as connection, limited(connection):
                 yield connection
         except sa.exc.DBAPIError as error:
             raise ours(error, self.address) from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
 
 revision = "0001"
 down_revision = None
@@ -45,76 +47,89 @@ END $$;
 """
 
 
+BINARY = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
+
+
 def upgrade() -> None:
-    schema = context.config.attributes["schema"]
+    server = op.get_context().dialect.name
+    # MySQL cannot have a text of any length in a key, nor a default for one.
+    key = sa.Text().with_variant(mysql.VARCHAR(64, **BINARY), "mysql")
+    text = sa.Text().with_variant(mysql.LONGTEXT(**BINARY), "mysql")
     json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-    moment = sa.DateTime(timezone=True)
-    op.create_table(
+    moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
+    empty = "" if server != "mysql" else None
+    now = sa.func.current_timestamp() if server != "mysql" else None
+    make(
         "checkpoints",
-        sa.Column("pipeline", sa.Text, primary_key=True),
-        sa.Column("position", sa.Text, nullable=False, server_default=""),
+        sa.Column("pipeline", key, primary_key=True),
+        sa.Column("position", text, nullable=False, server_default=empty),
         sa.Column("source", json, nullable=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("owner", json, nullable=False),
-        sa.Column("leased_at", moment, nullable=False, server_default=sa.func.current_timestamp()),
-        sa.Column("updated_at", moment, nullable=False, server_default=sa.func.current_timestamp()),
-        schema=schema,
+        sa.Column("leased_at", moment, nullable=False, server_default=now),
+        sa.Column("updated_at", moment, nullable=False, server_default=now),
     )
-    op.create_table(
+    make(
         "tables",
-        sa.Column("pipeline", sa.Text, primary_key=True),
+        sa.Column("pipeline", key, primary_key=True),
         sa.Column("table_id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("source_schema", sa.Text, nullable=False),
-        sa.Column("source_table", sa.Text, nullable=False),
-        sa.Column("target_schema", sa.Text, nullable=False),
-        sa.Column("target_table", sa.Text, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
-        sa.Column("copied_from", sa.Text, nullable=False, server_default=""),
-        sa.Column("copied_upto", sa.Text, nullable=False, server_default=""),
-        sa.Column("stamp", sa.Text, nullable=False, server_default=""),
-        sa.Column("shape", sa.Text, nullable=False, server_default=""),
+        sa.Column("source_schema", text, nullable=False),
+        sa.Column("source_table", text, nullable=False),
+        sa.Column("target_schema", text, nullable=False),
+        sa.Column("target_table", text, nullable=False),
+        sa.Column("state", text, nullable=False),
+        sa.Column("copied_from", text, nullable=False, server_default=empty),
+        sa.Column("copied_upto", text, nullable=False, server_default=empty),
+        sa.Column("stamp", text, nullable=False, server_default=empty),
+        sa.Column("shape", text, nullable=False, server_default=empty),
         sa.Column("rows", sa.BigInteger, nullable=False, server_default="0"),
-        sa.Column("reason", sa.Text, nullable=False, server_default=""),
-        sa.Column("hint", sa.Text, nullable=False, server_default=""),
-        sa.Column("updated_at", moment, nullable=False, server_default=sa.func.current_timestamp()),
-        schema=schema,
+        sa.Column("reason", text, nullable=False, server_default=empty),
+        sa.Column("hint", text, nullable=False, server_default=empty),
+        sa.Column("updated_at", moment, nullable=False, server_default=now),
     )
-    op.create_table(
+    make(
         "chunks",
-        sa.Column("pipeline", sa.Text, primary_key=True),
+        sa.Column("pipeline", key, primary_key=True),
         sa.Column("table_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("low", sa.Text, nullable=False),
-        sa.Column("high", sa.Text, nullable=False),
-        sa.Column("changed_since", sa.Text, nullable=False),
-        sa.Column("position", sa.Text, nullable=False),
-        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("low", text, nullable=False),
+        sa.Column("high", text, nullable=False),
+        sa.Column("changed_since", text, nullable=False),
+        sa.Column("position", text, nullable=False),
+        sa.Column("token", text, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.Column("bytes", sa.BigInteger, nullable=False),
-        schema=schema,
     )
-    op.create_table(
+    make(
         "schemas",
-        sa.Column("pipeline", sa.Text, primary_key=True),
+        sa.Column("pipeline", key, primary_key=True),
         sa.Column("table_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("position", sa.Text, nullable=False),
-        sa.Column("shape", sa.Text, nullable=False),
-        schema=schema,
+        sa.Column("position", text, nullable=False),
+        sa.Column("shape", text, nullable=False),
     )
-    op.create_table(
+    identity = () if server == "mysql" else (sa.Identity(),)
+    make(
         "dead_letters",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(), primary_key=True),
-        sa.Column("pipeline", sa.Text, nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), *identity, primary_key=True),
+        sa.Column("pipeline", key, nullable=False),
         sa.Column("table_id", sa.BigInteger, nullable=False),
-        sa.Column("position", sa.Text, nullable=False),
+        sa.Column("position", text, nullable=False),
         sa.Column("event", json, nullable=False),
         sa.Column("error", json, nullable=False),
-        sa.Column("created_at", moment, nullable=False, server_default=sa.func.current_timestamp()),
-        schema=schema,
+        sa.Column("created_at", moment, nullable=False, server_default=now),
     )
-    if op.get_context().dialect.name == "postgresql":
+    if server == "postgresql":
         # One row is written with every batch: room in its page lets the server do it without touching the
         # index and clean up behind itself.
         op.execute("ALTER TABLE cdcflow.checkpoints SET (fillfactor = 20)")
         op.execute(FUNCTIONS)
+
+
+def make(name: str, *columns: sa.Column[Any]) -> None:
+    """Create one table, unless an attempt that ended in the middle made it."""
+    attributes = context.config.attributes
+    name, schema = attributes["prefix"] + name, attributes["schema"]
+    if not sa.inspect(op.get_bind()).has_table(name, schema=schema):
+        options = {f"mysql_{key}": value for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))}
+        op.create_table(name, *columns, schema=schema, **options)

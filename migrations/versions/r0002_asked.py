@@ -10,5 +10,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    asked = sa.Column("asked", sa.Boolean, nullable=False, server_default=sa.false())
-    op.add_column("tables", asked, schema=context.config.attributes["schema"])
+    attributes = context.config.attributes
+    table, schema = attributes["prefix"] + "tables", attributes["schema"]
+    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table, schema=schema)}
+    if "asked" not in there:  # MySQL: an attempt may have ended behind it
+        asked = sa.Column("asked", sa.Boolean, nullable=False, server_default=sa.false())
+        op.add_column(table, asked, schema=schema)

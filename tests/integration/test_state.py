@@ -25,7 +25,7 @@ from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
 from cdcflow.state import SqlStore, lease, open_store
 from cdcflow.state.migrate import REVISIONS, scripts
-from cdcflow.state.tables import SCHEMA, metadata
+from cdcflow.state.tables import SCHEMA, SERVER
 from cdcflow.targets.sql.bookkeeping import ADVANCE, FENCE, RECORD_CHUNK, advance_parameters, chunk_parameters
 from tests.conftest import MakeDatabase
 from tests.servers.database import Database
@@ -360,7 +360,7 @@ def test_the_tables_in_code_are_the_tables_that_migrations_make(target_db: Datab
                 "include_name": lambda name, kind, parents: kind != "schema" or name == SCHEMA,
             },
         )
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, SERVER.metadata) == []
 
 
 def psycopg_engine(database: Database) -> sa.Engine:
