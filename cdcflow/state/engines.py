@@ -70,7 +70,7 @@ def ours(error: sa.exc.DBAPIError, at: str) -> CdcflowError:
         if cause.sqlstate in _MISSING:
             return _no_state(at)
         return translate(cause, side="target", at=at)
-    if type(cause).__module__.startswith("pymysql"):
+    if isinstance(cause, Exception) and type(cause).__module__.startswith("pymysql"):
         from cdcflow.engines.mysql import errors as mysql_errors
 
         if cause.args and cause.args[0] in _MYSQL_MISSING:

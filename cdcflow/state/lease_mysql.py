@@ -80,7 +80,7 @@ class MysqlLease:
         return bool(rows) and rows[0][0] is not None
 
     def _is_ours(self) -> bool:
-        return self._ask("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", self._name) == 1
+        return bool(self._ask("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", self._name))
 
     def _end_writer(self) -> None:
         """End an earlier instance's session that waits for a client that is gone: its locks would keep ours waiting

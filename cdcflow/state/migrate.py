@@ -50,8 +50,9 @@ def _alone(connection: sa.Connection, at: str) -> Iterator[None]:
         why = f"it takes longer than {_PATIENCE_SECONDS} seconds"
         raise TargetUnavailable("another instance is making the state's tables", at=at, why=why)
     try:
+        connection.exec_driver_sql("COMMIT")  # what was read before is older than the lock
         yield
-        connection.commit()
+        connection.exec_driver_sql("COMMIT")  # before the lock goes; the caller's own commit then has nothing to do
     finally:
         connection.execute(sa.select(sa.func.release_lock(_MYSQL_MIGRATION_LOCK)))
 

@@ -332,7 +332,9 @@ class SqlStore:
             new = statement.excluded
         values: dict[str, Any] = {name: new[name] for name in changed}
         # A wish stays until the table waits for its copy, whatever else is written of it.
-        values["asked"] = sa.and_(self._tables.c.asked, new.state != TableState.PENDING.value)
+        # In the text: PyMySQL takes no parameters behind VALUES for several rows at once.
+        pending: sa.ColumnElement[str] = sa.literal_column(f"'{TableState.PENDING.value}'")
+        values["asked"] = sa.and_(self._tables.c.asked, new.state != pending)
         if self._dialect == "mysql":
             return cast("sa.Insert", statement.on_duplicate_key_update(values))
         return cast("sa.Insert", statement.on_conflict_do_update(index_elements=kept, set_=values))
@@ -348,10 +350,10 @@ class SqlStore:
     def _fenced(self, pipeline: str, epoch: int) -> Iterator[sa.Connection]:
         """A transaction that no new lease can overtake."""
         # PostgreSQL: beside the applier's own write of the row. MySQL has no lock as weak as that.
-        shared = {"read": True, "key_share": True} if self._dialect == "postgresql" else {}
+        shared = self._dialect == "postgresql"
         wanted = sa.select(self._checkpoints.c.epoch).where(self._checkpoints.c.pipeline == pipeline)
         with self._transaction(writes=True) as connection:
-            found = connection.scalar(wanted.with_for_update(**shared))
+            found = connection.scalar(wanted.with_for_update(read=shared, key_share=shared))
             if found != epoch:
                 why = "its checkpoint was removed" if found is None else f"epoch {found} follows our {epoch}"
                 raise fenced(self.address, why)

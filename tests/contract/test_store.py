@@ -18,11 +18,17 @@ OWNER = {"host": "here", "pid": "1"}
 OpenStore = Callable[[], SqlStore]
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["postgresql", "mysql", "mariadb", "sqlite"])
+def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/state.db"
-    return str(request.getfixturevalue("target_db").url)
+        yield f"sqlite:///{tmp_path}/state.db"
+    elif request.param == "postgresql":
+        yield str(request.getfixturevalue("target_db").url)
+    else:  # there the state is the server's, not a database's
+        database = request.getfixturevalue(f"{request.param}_target_db")
+        database.execute("DROP DATABASE IF EXISTS cdcflow")
+        yield str(database.url)
+        database.execute("DROP DATABASE IF EXISTS cdcflow")
 
 
 @pytest.fixture
@@ -168,6 +174,7 @@ def test_a_writer_with_an_older_epoch_changes_nothing(store: SqlStore, another: 
         lambda: store.put("shop", old, [record(1, TableState.LIVE)]),
         lambda: store.drop("shop", old, [1]),
         lambda: store.save(Checkpoint("shop", "0/1", {}, old)),
+        lambda: store.remember("shop", old, 1, "0/1", "s"),
     ):
         with pytest.raises(Fenced):
             write()
@@ -181,6 +188,69 @@ def test_a_writer_whose_checkpoint_was_removed_changes_nothing(store: SqlStore) 
     with pytest.raises(Fenced, match="lease"):
         store.put("shop", epoch, [record(1)])
     assert store.tables("shop") == {}
+
+
+def test_shapes_are_remembered_in_order_with_the_position_from_which_on_they_hold(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    assert store.history("shop") == {}
+    store.remember("shop", epoch, 7, "0/1", "one")
+    store.remember("shop", epoch, 7, "0/2", "two")
+    store.remember("shop", epoch, 9, "0/2", "é")
+    assert store.history("shop") == {7: [("0/1", "one"), ("0/2", "two")], 9: [("0/2", "é")]}
+    assert store.history("stock") == {}
+
+
+def test_a_shape_that_is_remembered_again_at_its_position_is_there_once(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    for position, shape in (("0/1", "one"), ("0/2", "two"), ("0/1", "other"), ("0/2", "two")):
+        store.remember("shop", epoch, 7, position, shape)
+    assert store.history("shop") == {7: [("0/1", "other"), ("0/2", "two")]}
+
+
+def test_the_newest_fifty_shapes_of_a_table_are_kept(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    for number in range(60):
+        store.remember("shop", epoch, 7, str(number), "s")
+    assert [position for position, _ in store.history("shop")[7]] == [str(number) for number in range(10, 60)]
+
+
+def test_shapes_go_with_the_copy_the_table_and_the_pipeline_that_they_belong_to(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    for table_id in (1, 2, 3, 4):
+        store.remember("shop", epoch, table_id, "0/1", "s")
+    store.put("shop", epoch, [record(1), record(2, TableState.LIVE)])
+    store.drop("shop", epoch, [3])
+    assert set(store.history("shop")) == {2, 4}
+    store.forget("shop")
+    assert store.history("shop") == {}
+
+
+def test_a_position_and_a_shape_may_be_very_long(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    position, shape = "binlog.000001:4;" + "u:1-2," * 20_000, "x" * 200_000
+    store.remember("shop", epoch, 7, position, shape)
+    store.save(Checkpoint("shop", position, {}, epoch))
+    assert store.history("shop") == {7: [(position, shape)]}
+    seen = store.checkpoint("shop")
+    assert seen is not None
+    assert seen.position == position
+
+
+def test_a_wish_for_a_copy_stays_until_the_table_waits_for_it(store: SqlStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    store.put("shop", epoch, [record(1, TableState.LIVE), record(2, TableState.LIVE)])
+    store.ask("shop", [1, 2])
+    store.put("shop", epoch, [record(1, TableState.LIVE), record(2)])
+    assert store.asked("shop") == [1]
+
+
+def test_names_differ_by_case_and_accent(store: SqlStore, another: OpenStore) -> None:
+    store.acquire("shop", OWNER)
+    other = another()
+    epoch = other.acquire("Shop", OWNER)
+    other.put("Shop", epoch, [record(1)])
+    assert store.tables("shop") == {}
+    assert set(other.tables("Shop")) == {1}
 
 
 def test_forgetting_a_pipeline_leaves_nothing_of_it(store: SqlStore) -> None:
@@ -215,5 +285,5 @@ def test_the_status_of_a_pipeline_says_whether_it_runs(store: SqlStore, another:
 
 def test_a_url_that_no_store_is_behind_is_a_config_error() -> None:
     with pytest.raises(ConfigError) as caught:
-        open_store("mysql://u:s3cr3t@h/d")
+        open_store("oracle://u:s3cr3t@h/d")
     assert "s3cr3t" not in caught.value.report()
