@@ -262,6 +262,8 @@ def _retype(alter: str, there: TargetColumn, column: Column, name: str, *, key: 
         body = f"BEGIN {body} EXCEPTION WHEN data_exception OR cannot_coerce THEN {forget}; END;"
     body = f"BEGIN {change} {ident(name)}::{text}; EXCEPTION WHEN data_exception OR cannot_coerce THEN {body} END"
     drop, default = _default_around(alter, there, column, name)
+    if there.identity and not column.identity:  # the new type cannot have one
+        drop = [f"{alter}ALTER COLUMN {ident(name)} DROP IDENTITY", *drop]
     return [*drop, f"DO {literal(body)}", *default]
 
 

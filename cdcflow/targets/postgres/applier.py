@@ -243,8 +243,9 @@ class Applier:
         session.run("RELEASE SAVEPOINT emptying")
 
     def _alter(self, session: Session, step: SchemaChange) -> None:
-        have = catalog.shape(session.connection, step.new)
-        for statement in alter.statements(step.old, step.new, have):
+        old, new = catalog.local(session.connection, step.old, step.new)
+        have = catalog.shape(session.connection, new)
+        for statement in alter.statements(old, new, have):
             log.info("the target table is altered", table=str(step.new.target), statement=statement)
             try:
                 session.run(statement)

@@ -9,7 +9,8 @@ from psycopg import Connection
 
 from cdcflow.engines.postgres.names import qualified
 from cdcflow.model.route import Route
-from cdcflow.model.schema import TableName
+from cdcflow.model.schema import Logical, TableName
+from cdcflow.targets.postgres.foreign import is_foreign, localized
 
 # Stands at the end of the comment of each table that `create` made: only those get indexes, foreign keys and
 # sequences, and only those are brought into the source's shape before a copy starts over.
@@ -233,6 +234,24 @@ WHERE e.extname = ANY(%s::text[])
 def _extensions(connection: Connection, names: list[str]) -> dict[str, str]:
     rows = connection.execute(_EXTENSIONS, (names,))
     return {str(name): str(schema) for name, schema in rows}
+
+
+_GEOMETRY = """
+SELECT format_type(t.oid, NULL) FROM pg_extension e
+JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_type'::regclass
+JOIN pg_type t ON t.oid = d.objid AND t.typname = 'geometry' WHERE e.extname = 'postgis'
+"""
+
+
+def local(connection: Connection, *routes: Route) -> tuple[Route, ...]:
+    """Return the routes in PostgreSQL's words (see `foreign.localized`), as this database can hold their values."""
+    geometry = ""
+    if any(
+        is_foreign(route.source) and any(c.logical is Logical.GEOMETRY for c, _ in route.columns) for route in routes
+    ):
+        row = connection.execute(_GEOMETRY).fetchone()
+        geometry = str(row[0]) if row else ""
+    return tuple(localized(route, geometry) for route in routes)
 
 
 _KEYS_OF = """

@@ -10,6 +10,7 @@ from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
 from cdcflow.targets.postgres.catalog import TargetTable
 from cdcflow.targets.postgres.ddl import column_line, column_list
+from cdcflow.targets.postgres.foreign import LONGEST_NAME_BYTES
 
 _KINDS = {
     "v": "a view",
@@ -21,9 +22,6 @@ _KINDS = {
     "I": "an index",
     "t": "an internal table",
 }
-
-# NAMEDATALEN - 1. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
-_LONGEST_NAME_BYTES = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,11 @@ def long_names(route: Route) -> list[Problem]:
         Problem(
             "target.name",
             f"{ident(name)} is too long for a name at the target",
-            f"it has {len(name.encode())} bytes, and PostgreSQL keeps {_LONGEST_NAME_BYTES}",
+            f"it has {len(name.encode())} bytes, and PostgreSQL keeps {LONGEST_NAME_BYTES}",
             f"give it a shorter one in the rules of {route.source.name} (`to:` or `columns: rename`)",
         )
         for name in names
-        if len(name.encode()) > _LONGEST_NAME_BYTES
+        if len(name.encode()) > LONGEST_NAME_BYTES
     ]
 
 

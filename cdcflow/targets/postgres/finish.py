@@ -13,10 +13,12 @@ from cdcflow.model.schema import Index, TableName
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import catalog, ddl
 from cdcflow.targets.postgres.catalog import TargetTable
+from cdcflow.targets.postgres.foreign import shortened
 from cdcflow.targets.postgres.indexes import (
     TargetIndex,
     Untranslatable,
     parse,
+    same,
     target_foreign_key,
     target_index,
 )
@@ -113,21 +115,23 @@ class _Finish:
         complete_defaults(self._connection, route, self._problem)
 
     def indexes(self, route: Route, table: TargetTable) -> None:
+        translated = [(index, self._translate(route, index)) for index in route.source.indexes]
+        ours = {index.name for pair in translated for index in pair if index is not None}
         there = {}
         for name, definition, valid in self._connection.execute(_INDEXES, (table.oid,)).fetchall():
             if valid:
-                there[parse(definition)] = name
-            elif any(name == index.name for index in route.source.indexes):
+                unique, rest = parse(definition)
+                there[unique, same(rest)] = name
+            elif name in ours:
                 how = "CONCURRENTLY " if self._concurrently else ""
                 drop = f"DROP INDEX {how}{qualified(TableName(route.target.schema, name))}"
                 self._try(drop, "could not drop an unfinished index", route.target, name)
-        for index in route.source.indexes:
-            wanted = self._translate(route, index)
-            if wanted is None or (wanted.unique, wanted.rest) in there:
+        for _, wanted in translated:
+            if wanted is None or (wanted.unique, same(wanted.rest)) in there:
                 continue
             log.info("making an index", table=str(route.target), index=wanted.name)
             if self._make(route.target, wanted):
-                there[wanted.unique, wanted.rest] = wanted.name
+                there[wanted.unique, same(wanted.rest)] = wanted.name
 
     def _translate(self, route: Route, index: Index) -> TargetIndex | None:
         try:
@@ -158,7 +162,7 @@ class _Finish:
         there = {name: validated for name, _, validated in rows}
         alter = f"ALTER TABLE {qualified(route.target)} "
         for key in route.source.foreign_keys:
-            if there.get(key.name) or key.refers_to not in by_name:
+            if there.get(shortened(key.name)) or key.refers_to not in by_name:
                 continue
             try:
                 definition = target_foreign_key(route, key, by_name[key.refers_to])
@@ -166,9 +170,9 @@ class _Finish:
                 log.warning("left out a foreign key", table=str(route.target), name=key.name, reason=str(reason))
                 continue
             log.info("making a foreign key", table=str(route.target), name=key.name)
-            name = ident(key.name)
+            name = ident(shortened(key.name))
             # Two steps, so that writers wait only for the short first one.
-            if key.name in there or self._try(
+            if shortened(key.name) in there or self._try(
                 f"{alter}ADD CONSTRAINT {name} {definition} NOT VALID", "left out a foreign key", route.target, key.name
             ):
                 validate = f"{alter}VALIDATE CONSTRAINT {name}"

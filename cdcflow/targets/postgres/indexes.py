@@ -10,6 +10,7 @@ from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.model.route import Route
 from cdcflow.model.schema import ForeignKey, Index, TableName
 from cdcflow.targets.postgres.ddl import changed_names, column_list, is_mirror, words
+from cdcflow.targets.postgres.foreign import is_foreign, shortened
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _DEFINITION = re.compile(
@@ -18,6 +19,14 @@ _DEFINITION = re.compile(
 _PLAIN_ENTRY = re.compile(r'^\s*("(?:[^"]|"")+"|[^\W\d][\w$]*)(?=\s|$)')
 _DEFERRABLE = re.compile(r" DEFERRABLE(?: INITIALLY DEFERRED)?")
 _REFERENCES = re.compile(rf"\) REFERENCES (?:{_NAME}\.)?{_NAME}\((?P<columns>[^)]*)\)(?P<tail>.*)$", re.DOTALL)
+_STRING_OR_NAME = re.compile(r"""'(?:[^']|'')*'|"([a-z_][a-z0-9_]*)"|"(?:[^"]|"")+\"""")
+
+# In the words of MySQL, once names in backquotes are emptied.
+_BACKQUOTED = re.compile(r"""`(?:[^`]|``)*`|"(?:[^"]|"")*\"""")
+_OTHER_KIND = re.compile(r"\b(FULLTEXT|SPATIAL|VECTOR)\b", re.IGNORECASE)
+_PREFIX = re.compile(r"\(\s*\d+\s*\)")
+_ACTION = re.compile(r"\bON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT|RESTRICT|NO ACTION)\b")
+
 _STRANGE = "its definition is not understood"
 
 
@@ -55,6 +64,12 @@ def parse(definition: str) -> tuple[bool, str]:
     return bool(found["unique"]), found["rest"]
 
 
+def same(rest: str) -> str:
+    """Return what follows USING with no quotes around names that need none, to compare what was asked for with what
+    the server prints."""
+    return _STRING_OR_NAME.sub(lambda found: found[1] if found[1] else found[0], rest)
+
+
 def target_index(route: Route, index: Index) -> TargetIndex | None:
     """Translate one index; None for the primary key, which `create` made.
 
@@ -63,6 +78,8 @@ def target_index(route: Route, index: Index) -> TargetIndex | None:
     """
     if index.constraint.startswith("PRIMARY KEY"):
         return None
+    if is_foreign(route.source):
+        return _foreign_index(route, index)
     unique, rest = parse(index.definition)
     rest = _renamed(route, rest)
     unique = unique and is_mirror(route)
@@ -78,6 +95,23 @@ def target_index(route: Route, index: Index) -> TargetIndex | None:
         found = _DEFERRABLE.search(index.constraint)
         constraint = found[0] if found else ""
     return TargetIndex(index.name, unique, rest, constraint)
+
+
+def _foreign_index(route: Route, index: Index) -> TargetIndex | None:
+    """Make an index of the columns alone: the definition is another engine's, which names an index within its table
+    and not, as here, within the schema."""
+    if index.name.upper() == "PRIMARY":
+        return None
+    bare = _BACKQUOTED.sub("``", index.definition)
+    if kind := _OTHER_KIND.search(bare):
+        raise Untranslatable(f"PostgreSQL has no {kind[1].lower()} index like it")
+    if not index.columns or not all(index.columns) or "((" in bare.replace(" ", ""):
+        raise Untranslatable("it holds an expression in the source engine's own words")
+    if _PREFIX.search(bare):
+        raise Untranslatable("it holds only the beginning of a column")
+    columns = column_list(_names(route, index.columns))
+    name = shortened(f"{route.target.table}_{index.name}")
+    return TargetIndex(name, index.unique and is_mirror(route), f"btree ({columns})")
 
 
 def _renamed(route: Route, rest: str) -> str:
@@ -148,6 +182,8 @@ def target_foreign_key(route: Route, key: ForeignKey, referred: Route) -> str:
     Raises:
         Untranslatable: a column on either side is not replicated, or the target keeps deleted rows.
     """
+    if is_foreign(route.source):
+        return _foreign_foreign_key(route, key, referred)
     found = _REFERENCES.search(key.definition)
     if not found or "PERIOD" in words(key.definition) or " NOT ENFORCED" in key.definition:
         raise Untranslatable(_STRANGE)
@@ -158,6 +194,15 @@ def target_foreign_key(route: Route, key: ForeignKey, referred: Route) -> str:
     partial = "SET NULL (" in tail or "SET DEFAULT (" in tail  # they name columns again
     if partial and tuple(here) != key.columns:
         raise Untranslatable("a column of it has another name in the target")
+    return f"FOREIGN KEY ({column_list(here)}) REFERENCES {qualified(referred.target)} ({column_list(there)}){tail}"
+
+
+def _foreign_foreign_key(route: Route, key: ForeignKey, referred: Route) -> str:
+    if not is_mirror(route) or not is_mirror(referred):
+        raise Untranslatable("the target does not hold the same rows as the source")
+    here, there = _names(route, key.columns), _names(referred, key.refers_columns)
+    actions = _ACTION.findall(_BACKQUOTED.sub("``", key.definition).upper())
+    tail = "".join(f" ON {event} {action}" for event, action in actions)
     return f"FOREIGN KEY ({column_list(here)}) REFERENCES {qualified(referred.target)} ({column_list(there)}){tail}"
 
 

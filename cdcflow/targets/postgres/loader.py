@@ -19,6 +19,7 @@ from cdcflow.errors import CdcflowError, CopyRestart, RowRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
 from cdcflow.ops.faults import moment
+from cdcflow.targets.postgres.rowwise import HOLDS_NUL, shown
 from cdcflow.targets.sql.bookkeeping import FIND_CHUNK, RECORD_CHUNK, chunk_parameters
 
 # Once per connection. A chunk is recorded as done for good, so its commit waits for the disk. Messages below
@@ -31,9 +32,8 @@ _STAGE: Final = "pg_temp.cdcflow_chunk"
 # What was sent last is kept to find the key of a row that the server rejects: about what both sockets hold.
 _RECENT_BYTES: Final = 4 * 1024 * 1024
 
-_SHOWN_KEY_CHARACTERS: Final = 80
-
 _UNIQUE_VIOLATION: Final = "23505"
+_BAD_ENCODING: Final = "22021"
 
 
 class PostgresLoader:
@@ -192,7 +192,8 @@ class PostgresLoader:
             place.append(f"key {key}")
         elif line is not None:
             place.append(f"line {line} of the chunk")
-        if column := error.diag.column_name or column:
+        nul = recent.holding_nul(line, route) if line is not None and error.sqlstate == _BAD_ENCODING else ""
+        if column := error.diag.column_name or column or nul:
             place.append(f"column {column}")
         if error.diag.constraint_name:
             place.append(f"constraint {error.diag.constraint_name}")
@@ -202,7 +203,7 @@ class PostgresLoader:
         )
         if error.sqlstate == _UNIQUE_VIOLATION:
             mend = f"if the table holds rows already, cdcflow resync {route.source.name} empties it first; else {mend}"
-        return RowRejected(failure.what, at=", ".join(place), why=failure.why, do=mend)
+        return RowRejected(HOLDS_NUL if nul else failure.what, at=", ".join(place), why=failure.why, do=mend)
 
 
 def merge_statements(route: Route) -> list[str]:
@@ -243,25 +244,31 @@ class _Recent:
 
     def key(self, line: int, route: Route) -> str:
         """Return the key of a row as `id=17`, '' when the row is gone or has none."""
+        return _key_of(self._cells(line), route)
+
+    def holding_nul(self, line: int, route: Route) -> str:
+        """Return the column of a row that holds U+0000, '' when there is none."""
+        names = (name for _, name in route.columns)
+        return next((name for name, cell in zip(names, self._cells(line), strict=False) if b"\0" in cell), "")
+
+    def _cells(self, line: int) -> list[bytes]:
         for first, block in reversed(self._blocks):
             if first <= line:
-                cells = block.split(b"\n", line - first + 1)
-                if len(cells) <= line - first:
-                    return ""
-                return _key_of(cells[line - first].split(b"\t"), route)
-        return ""
+                lines = block.split(b"\n", line - first + 1)
+                return lines[line - first].split(b"\t") if len(lines) > line - first else []
+        return []
 
 
 def _key_of(cells: Sequence[bytes], route: Route) -> str:
     if len(cells) != len(route.columns):
         return ""
     key = set(route.key)
-    shown = (
-        f"{column.name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
+    found = (
+        f"{column.name}={shown(cell)}"
         for (column, _), cell in zip(route.columns, cells, strict=True)
         if column.name in key
     )
-    return " ".join(shown)
+    return " ".join(found)
 
 
 def _column_list(route: Route) -> str:

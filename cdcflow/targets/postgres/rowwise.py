@@ -13,6 +13,7 @@ from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowReje
 from cdcflow.model.change import Rows
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
+from cdcflow.targets.postgres.foreign import is_foreign
 from cdcflow.targets.postgres.plan import Plan
 from cdcflow.targets.postgres.session import PIPELINE_STATEMENTS, Session
 
@@ -20,6 +21,8 @@ PlanOf = Callable[[RowBatch], Plan]
 
 # How much of a key's text an error shows.
 _SHOWN_KEY_CHARACTERS = 80
+
+HOLDS_NUL = "the target rejects a row: a text holds the character U+0000"
 
 # unique_violation, exclusion_violation: another row has the value.
 _TAKEN = ("23505", "23P01")
@@ -55,13 +58,18 @@ def changes(rows: Rows, plan_of: PlanOf) -> Iterator[Change]:
 
     Raises:
         OperatorError: a change cannot find its row: the log holds neither a key nor the whole old row.
+        RowRejected: a text holds U+0000.
     """
     plans = {number: plan_of(frame) for number, frame in rows.frames.items()}
     readers = {number: frame.rows() for number, frame in rows.frames.items()}
+    # Text of PostgreSQL never holds U+0000, and a parameter would end there without a word.
+    checked = {number: is_foreign(frame.route.source) for number, frame in rows.frames.items()}
     for number in memoryview(rows.order).cast("I"):
         op, before, after = next(readers[number])
         idempotent = rows.frames[number].idempotent
         for change in _change(plans[number], op, before, after, idempotent=idempotent):
+            if checked[number] and any(cell is not None and b"\0" in cell for cell in change.parameters):
+                raise _holds_nul(change)
             yield replace(change, replayed=True) if idempotent else change
 
 
@@ -229,13 +237,28 @@ def is_about_a_row(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in ("22", "23", "44", "45", "P0")
 
 
+def _holds_nul(change: Change) -> RowRejected:
+    plan = change.plan
+    route, key = plan.route, _shown(change)
+    cells = change.image if change.image is not None else change.parameters if change.op == INSERT else []
+    column = next((name for name, cell in zip(plan.names, cells, strict=False) if cell and b"\0" in cell), "")
+    where = [f"table {route.target}, from {route.source.name}", f"key {key}" if key else "", f"column {column}"]
+    return RowRejected(
+        HOLDS_NUL,
+        at=", ".join(where if column else where[:2] if key else where[:1]),
+        why="PostgreSQL's text types hold every character but that one",
+        do=f"remove it at the source and run cdcflow resync {route.source.name}; or exclude the column in the rules",
+    )
+
+
 def _shown(change: Change) -> str:
     pairs = zip(change.plan.key_names, change.key, strict=False)
-    return " ".join(
-        f"{name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
-        for name, cell in pairs
-        if isinstance(cell, bytes)
-    )
+    return " ".join(f"{name}={shown(cell)}" for name, cell in pairs if isinstance(cell, bytes))
+
+
+def shown(cell: bytes) -> str:
+    """Return the beginning of a key's cell for a message."""
+    return cell.decode(errors="replace")[:_SHOWN_KEY_CHARACTERS].replace("\0", "\\0")
 
 
 def _gone(change: Change, at: str) -> OperatorError:

@@ -18,7 +18,7 @@ from cdcflow.model.ports import Capabilities
 from cdcflow.model.position import Position
 from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, types
+from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, foreign, types
 from cdcflow.targets.postgres.applier import Applier
 from cdcflow.targets.postgres.compare import long_names, problems, refuse
 from cdcflow.targets.postgres.loader import PostgresLoader
@@ -66,7 +66,7 @@ class PostgresTarget:
 
     def check(self, routes: Sequence[Route]) -> list[Finding]:
         with self._connected() as connection:
-            return check.findings(connection, self._pipeline, routes)
+            return check.findings(connection, self._pipeline, catalog.local(connection, *routes))
 
     def identity(self) -> dict[str, str]:
         with self._connected() as connection:
@@ -86,8 +86,10 @@ class PostgresTarget:
 
     def create(self, route: Route) -> None:
         refuse(route, long_names(route))
+        lost = foreign.left_out(route)
         with self._connected() as connection, connection.transaction():
             connection.execute(_DDL_LOCK)
+            (route,) = catalog.local(connection, route)
             have = catalog.shape(connection, route)
             self._make_types(connection, route, have)
             if have.table is not None:
@@ -102,6 +104,9 @@ class PostgresTarget:
             connection.execute(ddl.comments(route, catalog.mark(self._pipeline, route.source.comment)))
             finish.complete_defaults(connection, route, self._problem)
         log.info("made a table", table=str(route.target), source=str(route.source.name))
+        for column, what in lost:
+            reason = f"{route.source.engine}'s expression has no form in PostgreSQL"
+            log.info(f"left out {what}", table=str(route.target), column=column, reason=reason)
 
     def _make_types(self, connection: Connection, route: Route, have: catalog.Shape) -> None:
         self._require_extensions(connection, route, have)
@@ -155,6 +160,7 @@ class PostgresTarget:
         epoch = self._begun()
         with self._connected() as connection, connection.transaction():
             connection.execute(_DDL_LOCK)
+            before, route = catalog.local(connection, before, route)
             have = catalog.shape(connection, route)
             if have.table is not None:
                 self._empty(connection, route, have.table.alone)
@@ -201,7 +207,8 @@ class PostgresTarget:
         with self._connected() as connection:
             if not self._open:  # making an index waits for every older transaction, however long that takes
                 connection.execute("SET lock_timeout = 0")
-            finish.finish(connection, routes, beside_applier=self._open, problem=self._problem)
+            local = catalog.local(connection, *routes)
+            finish.finish(connection, local, beside_applier=self._open, problem=self._problem)
 
     def loader(self) -> PostgresLoader:
         return PostgresLoader(self._url, self._pipeline, self._begun())
