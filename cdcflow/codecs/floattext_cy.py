@@ -292,6 +292,7 @@ def _shortest_plain(value: float) -> bytes:
     low, high = _below(magnitude), _above(magnitude)
     scale = floor(log10(magnitude))
     digits = b""
+    first = 0
     for wanted in range(1 if magnitude < 2.0**-126 else 6, 10):
         power = wanted - 1 - scale
         if -22 <= power <= 22:

@@ -32,6 +32,8 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.copytext_cy",
     "cdcflow.codecs.order_cy",
     "cdcflow.codecs.floattext_cy",
+    "cdcflow.codecs.mysqlcells_cy",
+    "cdcflow.codecs.mysqltext_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 
