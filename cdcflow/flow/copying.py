@@ -18,6 +18,7 @@ from cdcflow.errors import (
     TableRefused,
 )
 from cdcflow.flow import lease, lifecycle, shapes
+from cdcflow.flow.ledger import later
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
@@ -165,7 +166,10 @@ class Round:
         resumed = bool(done)
         shape = shapes.to_text(route)
         stamp = self._stamps.get(table_id, "")
-        roster.put(lifecycle.copying(record, route, self._snapshot.position, stamp, shape, resumed=resumed))
+        record = lifecycle.copying(record, route, self._snapshot.position, stamp, shape, resumed=resumed)
+        # Ahead of the record: with one, a stream from `copied_from` on has to know the shape of its first rows.
+        roster.remember(table_id, record.copied_from, shape)
+        roster.put(record)
         rows, size = sum(chunk.rows for chunk in done), sum(chunk.bytes for chunk in done)
         job = _Job(route, list(reversed(chunks)), resumed, rows, size, len(chunks))
         self._jobs[table_id] = job
@@ -254,7 +258,13 @@ class Round:
 
     def _finish(self, table_id: int, job: _Job) -> None:
         job.over = True
-        if self._roster.change(table_id, lambda record: replace(record, rows=job.rows)) is None:
+        upto = self._snapshot.upto()
+
+        def whole(record: TableRecord) -> TableRecord:
+            latest = later(self._parts.source.parse(record.copied_upto), upto)
+            return replace(record, rows=job.rows, copied_upto=str(latest))
+
+        if self._roster.change(table_id, whole) is None:
             return  # dropped at the source meanwhile
         self._copied.finished.append(table_id)
         log.info("table copied", table=str(job.route.source.name), rows=job.rows, bytes=job.bytes)

@@ -15,7 +15,7 @@ from cdcflow.errors import (
     TargetUnavailable,
     Unavailable,
 )
-from cdcflow.flow import lease, lifecycle
+from cdcflow.flow import lease, lifecycle, shapes
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.inbox import Inbox
 from cdcflow.flow.ledger import Ledger, later
@@ -23,7 +23,7 @@ from cdcflow.flow.parts import Parts
 from cdcflow.flow.reader import Reader
 from cdcflow.flow.retries import Outage
 from cdcflow.flow.roster import Roster
-from cdcflow.model.change import ChangeBatch, Heartbeat, Rows, SchemaChange, Truncate
+from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows, SchemaChange, Truncate
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.frame import DELETE, INSERT, UPDATE
 from cdcflow.model.position import Position
@@ -128,6 +128,13 @@ class Following:
         if batch.complete:
             batch.end = later(self._ledger.applied, end)
         self._reshaped += [step for step in batch.steps if isinstance(step, SchemaChange)]
+        if batch.complete:
+            # On record before the position can pass them.
+            for change in self._reshaped:
+                self._roster.remember(change.new.source.id, str(batch.end), shapes.to_text(change.new))
+        for step in batch.steps:
+            if isinstance(step, Recopy):
+                self._roster.replaced(step.route, step.why)
         try:
             receipt = self._parts.target.apply(batch)
         except RowRejected as rejected:

@@ -165,9 +165,12 @@ class Roster:
     def follows(self, checkpoint: Position) -> dict[int, Follow]:
         """Say how a stream that is opened at `checkpoint` treats each table."""
         parse = self._parts.source.parse
+        history = self._parts.store.history(self._pipeline)
         with self._lock:
             found = {
-                table_id: lifecycle.follow(record, self.followed(table_id), checkpoint, parse)
+                table_id: lifecycle.follow(
+                    record, self._streamed(record, checkpoint, history.get(table_id, ())), checkpoint, parse
+                )
                 for table_id, record in self._records.items()
             }
             follows = {table_id: follow for table_id, follow in found.items() if follow is not None}
@@ -196,8 +199,27 @@ class Roster:
 
     def followed(self, table_id: int) -> Route:
         """Return the table's route in the shape that the rows behind the checkpoint have, which is the target's."""
+        return self._in_shape(table_id, self._remembered(table_id))
+
+    def _streamed(self, record: TableRecord, checkpoint: Position, history: Iterable[tuple[str, str]]) -> Route:
+        """Return the table's route in the shape of the first row that a stream brings of it.
+
+        The record knows the shape that was applied last. That may be one too old, where a run ended between a
+        commit and the record of it, or too new, where the stream goes back to the beginning of the copy.
+        """
+        parse = self._parts.source.parse
+        caught_up = lifecycle.caught_up(record, checkpoint, parse)
+        if not caught_up and record.state is not TableState.CATCHING_UP:
+            return self.route(record.table_id)
+        start = checkpoint if caught_up else parse(record.copied_from)
+        shape = record.shape
+        for position, text in history:
+            if start.covers(parse(position)):
+                shape = text
+        return self._in_shape(record.table_id, self._read(record, shape))
+
+    def _in_shape(self, table_id: int, before: shapes.Remembered | None) -> Route:
         now = self.route(table_id)
-        before = self._remembered(table_id)
         if before is None:
             return now
         then = before.table
@@ -206,10 +228,13 @@ class Roster:
 
     def _remembered(self, table_id: int) -> shapes.Remembered | None:
         record = self.record(table_id)
-        if not record.shape:
+        return self._read(record, record.shape)
+
+    def _read(self, record: TableRecord, shape: str) -> shapes.Remembered | None:
+        if not shape:
             return None
         try:
-            return shapes.from_text(record.shape)
+            return shapes.from_text(shape)
         except ValueError:
             log.warning("recorded shape cannot be read", table=str(record.source))
             return None
@@ -245,6 +270,15 @@ class Roster:
             return False
         then, now = before.table, self.route(table_id).source
         return (then.columns, then.key, then.name) == (now.columns, now.key, now.name)
+
+    def remember(self, table_id: int, position: str, shape: str) -> None:
+        """Write down a shape that holds from `position` on, before any row of it is applied."""
+        self._parts.store.remember(self._pipeline, self.epoch, table_id, position, shape)
+
+    def replaced(self, route: Route, why: str) -> None:
+        """Send a table back whose rows became others without an event that said so."""
+        if self.change(route.source.id, lifecycle.again) is not None:
+            log.warning("table has to be copied again", table=str(route.source.name), why=why)
 
     def reshaped(self, old: Route, new: Route) -> None:
         """Remember a shape that was applied."""

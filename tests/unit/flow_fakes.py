@@ -481,6 +481,7 @@ class FakeStore:
     def __init__(self, target: FakeTarget, faults: Faults) -> None:
         self._target, self._faults = target, faults
         self.lease = True
+        self.shapes: dict[int, list[tuple[str, str]]] = {}
 
     def migrate(self) -> None:
         self._faults.reach("migrate")
@@ -530,6 +531,13 @@ class FakeStore:
 
     def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
         self._target.chunks.pop(table_id, None)
+
+    def remember(self, pipeline: str, epoch: int, table_id: int, position: str, shape: str) -> None:
+        self._faults.reach("remember")
+        self.shapes.setdefault(table_id, []).append((position, shape))
+
+    def history(self, pipeline: str) -> dict[int, list[tuple[str, str]]]:
+        return {table_id: list(shapes) for table_id, shapes in self.shapes.items()}
 
     def forget(self, pipeline: str) -> None: ...
 
