@@ -224,28 +224,26 @@ class _Transactions:
         self._at = 0
         self._left = int(self._marks[0]) if len(self._marks) else 0
 
-    def next_row(self) -> tuple[str, datetime | None]:
-        """Count one row and return its transaction's position and commit time."""
+    def next_row(self) -> tuple[int, datetime | None]:
+        """Count one row and return its transaction's position, as a number, and commit time."""
         while not self._left and self._at + 4 < len(self._marks):
             self._at += 4
             self._left = int(self._marks[self._at])
         self._left -= 1
         return self.here()
 
-    def here(self) -> tuple[str, datetime | None]:
-        """Return the current transaction's position and commit time."""
+    def here(self) -> tuple[int, datetime | None]:
+        """Return the current transaction's position, 0 where it is not known, and commit time."""
         if self._at >= len(self._marks):
-            return "", None
-        return str(self._marks[self._at + 1]), _EPOCH + timedelta(microseconds=int(self._marks[self._at + 2]))
+            return 0, None
+        return int(self._marks[self._at + 1]), _EPOCH + timedelta(microseconds=int(self._marks[self._at + 2]))
 
 
 def _of_batch(batch: ChangeBatch, decoders: dict[int, _Decoder]) -> Generator[Event, None, None]:
     transactions = _Transactions(batch)
-    # The marks have positions as numbers; the batch's end is one in its source's own form, to make others like.
-    form = type(batch.end)
 
-    def stamped(place: tuple[str, datetime | None]) -> tuple[str, datetime | None]:
-        return (str(form(int(place[0]))), place[1]) if place[0] and batch.complete else ("", None)  # type: ignore[call-arg]
+    def stamped(place: tuple[int, datetime | None]) -> tuple[str, datetime | None]:
+        return (str(batch.end.at(place[0])), place[1]) if place[0] and batch.complete else ("", None)
 
     for step in batch.steps:
         if isinstance(step, Truncate):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Final
@@ -81,6 +81,9 @@ _TIMETZ: Final = Codec(temporal.decode_timetz, temporal.encode_timetz, "time wit
 _TIMESTAMP: Final = Codec(temporal.decode_timestamp, temporal.encode_timestamp, "datetime, or Beyond")
 _TIMESTAMPTZ: Final = Codec(temporal.decode_timestamptz, temporal.encode_timestamptz, "datetime in UTC, or Beyond")
 _INTERVAL: Final = Codec(temporal.decode_interval, temporal.encode_interval, "Interval, or Beyond for infinity")
+# What only other engines have.
+_DURATION: Final = Codec(temporal.decode_duration, temporal.encode_duration, "timedelta")
+_SET: Final = Codec(scalar.decode_set, scalar.encode_set, "tuple of str, the labels")
 _HSTORE: Final = Codec(nested.decode_hstore, nested.encode_hstore, "dict of str to str or None")
 
 
@@ -200,9 +203,11 @@ _BY_LOGICAL: Final = {
     Logical.TIMETZ: _TIMETZ,
     Logical.TIMESTAMP: _TIMESTAMP,
     Logical.TIMESTAMPTZ: _TIMESTAMPTZ,
-    Logical.INTERVAL: _INTERVAL,
+    Logical.INTERVAL: _DURATION,  # PostgreSQL's is known by its number
     Logical.UUID: _UUID,
     Logical.JSON: _JSON,
+    Logical.SET: _SET,
+    Logical.ARRAY: _array_of(_FLOAT4),
 }
 
 
@@ -218,7 +223,10 @@ def encoder(column: Column) -> Callable[[object], bytes]:
 
 @lru_cache(maxsize=4096)
 def codec(native: NativeType, logical: Logical = Logical.OTHER) -> Codec:
-    """Return the codec of a type: by its number, what it is made of, its name, its meaning; else text."""
+    """Return the codec of a type: by its number, what it is made of, its name, its meaning; else text.
+
+    Types of MySQL and MariaDB have no number and are known by their meaning.
+    """
     return _codec(native, logical, 0)
 
 
@@ -229,13 +237,15 @@ def _codec(native: NativeType, logical: Logical, depth: int) -> Codec:
         return _codec(native.base, logical, depth + 1)
     if native.element is not None:
         inner = native.element
+        if not inner.oid and logical is Logical.ARRAY:
+            return _BY_LOGICAL[logical]  # a vector's elements are all of one kind
         known = _BY_OID.get(inner.oid)
         return _array_of(_codec(inner, Logical.OTHER, depth + 1), known.delimiter if known else b",")
     if native.oid in _BY_OID:
         return _BY_OID[native.oid].codec
     if native.fields:
         return _record_of(tuple(_codec(field, Logical.OTHER, depth + 1) for _, field in native.fields))
-    if native.labels:
+    if native.labels and logical is not Logical.SET:
         return TEXT
     extension = EXTENSIONS.get(native.text.rpartition(".")[2].strip('"'))
     if extension is not None and native.oid >= 16384:  # FirstNormalObjectId: no type of the server's own
@@ -308,6 +318,7 @@ _PLAIN: Final[tuple[tuple[type, Callable[..., bytes]], ...]] = (
     (datetime, _plain_datetime),
     (date, temporal.encode_date),
     (time, _plain_time),
+    (timedelta, temporal.encode_duration),
     (Interval, temporal.encode_interval),
     (UUID, scalar.encode_uuid),
 )

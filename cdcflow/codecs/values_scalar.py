@@ -137,6 +137,19 @@ def encode_text(value: object) -> bytes:
         raise BadValue("text", "a lone surrogate has no UTF-8 form") from None
 
 
+def decode_set(cell: bytes) -> tuple[str, ...]:
+    """Decode a SET of MySQL's: its labels hold no comma."""
+    return tuple(decode_text(cell).split(",")) if cell else ()
+
+
+def encode_set(value: object) -> bytes:
+    if not isinstance(value, tuple | list) or not all(isinstance(label, str) for label in value):
+        raise BadValue("set", f"{type(value).__name__} is not a tuple of str")
+    if any("," in label for label in value):
+        raise BadValue("set", "a label holds a comma")
+    return encode_text(",".join(value))
+
+
 def decode_bytes(cell: bytes) -> bytes:
     if cell[:2] != b"\\x":
         raise BadValue("bytea", "does not begin with \\x")

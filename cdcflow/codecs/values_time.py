@@ -16,6 +16,7 @@ _INTERVAL: Final = re.compile(
     rb"(?:([+-]?[0-9]{1,9}) years?)?(?: ?([+-]?[0-9]{1,10}) mons?)?(?: ?([+-]?[0-9]{1,10}) days?)?"
     rb"(?: ?([+-]?)([0-9]{2,10}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?)?"
 )
+_DURATION: Final = re.compile(rb"(-?)([0-9]{2,3}):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,6}))?")
 _INFINITE: Final = (b"infinity", b"-infinity")
 
 
@@ -155,6 +156,24 @@ def encode_interval(value: object) -> bytes:
         clock = f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         parts.append(clock + _fraction(micros))
     return " ".join(parts).encode("ascii")
+
+
+def decode_duration(cell: bytes) -> timedelta:
+    """Decode a TIME of MySQL's, which goes up to 838:59:59.999999 and below zero."""
+    match = _DURATION.fullmatch(cell)
+    if match is None:
+        raise BadValue("time", "not [-]HH:MM:SS")
+    found = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=int(match[4]), microseconds=_micros(match[5]))
+    return -found if match[1] else found
+
+
+def encode_duration(value: object) -> bytes:
+    if not isinstance(value, timedelta):
+        raise BadValue("time", f"{type(value).__name__} is not timedelta")
+    total = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+    seconds, micros = divmod(abs(total), 1_000_000)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{_fraction(micros)}"
+    return f"{'-' if total < 0 else ''}{clock}".encode("ascii")
 
 
 def _check_interval(value: Interval) -> None:

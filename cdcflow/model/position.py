@@ -21,6 +21,9 @@ class Position(Protocol):
     def distance(self, other: Position) -> int | None:
         """Return the bytes of log between `other` (behind) and this one (ahead), or None where unknown."""
 
+    def at(self, number: int) -> Position:
+        """Return the position that a batch's marks write as `number`, in the log that this one is in."""
+
     def __str__(self) -> str: ...
 
 

@@ -35,6 +35,9 @@ class At:
     def distance(self, other: Position) -> int | None:
         return self.value - other.value if isinstance(other, At) else None
 
+    def at(self, number: int) -> At:
+        return At(number)
+
     def __str__(self) -> str:
         return str(self.value)
 

@@ -73,8 +73,15 @@ def test_a_position_of_another_engine_is_never_covered() -> None:
         def distance(self, other: Position) -> int | None:
             return None
 
+        def at(self, number: int) -> Position:
+            return self
+
     assert not Lsn(5).covers(Elsewhere())
     assert Lsn(5).distance(Elsewhere()) is None
+
+
+def test_the_number_of_a_batchs_mark_is_the_position() -> None:
+    assert Lsn(5).at(9) == Lsn(9)
 
 
 def test_a_position_keeps_the_contract() -> None:

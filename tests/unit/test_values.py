@@ -14,7 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdcflow.codecs import types_page
-from cdcflow.codecs.values import BUILT_IN, Array, BadValue, Beyond, Interval, Json, Range, codec, decoder, plain
+from cdcflow.codecs.values import (
+    BUILT_IN,
+    Array,
+    BadValue,
+    Beyond,
+    Interval,
+    Json,
+    Range,
+    codec,
+    decoder,
+    encoder,
+    plain,
+)
 from cdcflow.model.schema import Column, Logical, NativeType
 
 BY_NAME = {entry.name: entry for entry in BUILT_IN}
@@ -176,6 +188,70 @@ def test_enums_domains_composites_and_hstore_are_found_by_what_they_are_made_of(
 def test_a_type_without_a_number_is_read_by_its_meaning() -> None:
     column = Column("n", NativeType("bigint unsigned", unsigned=True), Logical.UINT8)
     assert decoder(column)(b"18446744073709551615") == 2**64 - 1
+
+
+SOME_UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+
+# Types of MySQL and MariaDB: COLUMN_TYPE, meaning, canonical text, value, its form in JSON lines.
+FROM_MYSQL: list[tuple[str, Logical, str, object, object]] = [
+    ("tinyint(1)", Logical.INT2, "1", 1, 1),
+    ("bigint unsigned", Logical.UINT8, "18446744073709551615", 2**64 - 1, 2**64 - 1),
+    ("year", Logical.INT2, "0", 0, 0),
+    ("decimal(10,2)", Logical.DECIMAL, "-0.10", Decimal("-0.10"), "-0.10"),
+    ("float", Logical.FLOAT4, "1e+20", 1e20, 1e20),
+    ("double", Logical.FLOAT8, "-0", -0.0, -0.0),
+    ("varchar(9)", Logical.TEXT, "naïve", "naïve", "naïve"),
+    ("blob", Logical.BYTES, "\\x00ff", b"\x00\xff", "\\x00ff"),
+    ("date", Logical.DATE, "2024-01-31", date(2024, 1, 31), "2024-01-31"),
+    ("datetime(1)", Logical.TIMESTAMP, "2024-01-31 12:00:00.5", datetime(2024, 1, 31, 12, 0, 0, 500000), None),
+    ("timestamp", Logical.TIMESTAMPTZ, "2024-01-31 12:00:00+00", datetime(2024, 1, 31, 12, tzinfo=UTC), None),
+    ("time", Logical.INTERVAL, "-838:59:59", -timedelta(hours=838, minutes=59, seconds=59), None),
+    ("time(6)", Logical.INTERVAL, "-00:00:00.000001", timedelta(microseconds=-1), None),
+    ("time(1)", Logical.INTERVAL, "24:00:00.5", timedelta(days=1, microseconds=500000), None),
+    ("bit(4)", Logical.BIT, "0101", "0101", "0101"),
+    ("enum('a','')", Logical.ENUM, "", "", ""),
+    ("set('a','b')", Logical.SET, "a,b", ("a", "b"), ["a", "b"]),
+    ("set('a','b')", Logical.SET, "", (), []),
+    ("json", Logical.JSON, '{"a": 1.10}', Json('{"a": 1.10}'), {"a": 1.1}),
+    ("point", Logical.GEOMETRY, "0101000000", "0101000000", "0101000000"),
+    ("vector(2)", Logical.ARRAY, "{1,2.5}", [1.0, 2.5], [1.0, 2.5]),
+    ("uuid", Logical.UUID, SOME_UUID, UUID(SOME_UUID), SOME_UUID),
+    ("inet6", Logical.TEXT, "::1", "::1", "::1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "logical", "text", "value", "printed"), FROM_MYSQL)
+def test_a_value_of_mysql_is_read_by_its_meaning(
+    kind: str, logical: Logical, text: str, value: object, printed: object
+) -> None:
+    labels = ("a", "b", "") if logical in (Logical.ENUM, Logical.SET) else ()
+    native = NativeType(kind, labels=labels, element=NativeType("float") if logical is Logical.ARRAY else None)
+    column = Column("c", native, logical)
+    found = decoder(column)(text.encode())
+    assert found == value
+    assert encoder(column)(found).decode() == text
+    assert plain(found) == (text if printed is None else printed)
+    assert orjson.loads(orjson.dumps(plain(found))) == (text if printed is None else printed)
+
+
+@pytest.mark.parametrize(("logical", "cell"), [(Logical.INTERVAL, b"1 day"), (Logical.INTERVAL, b"25:60:00")])
+def test_text_that_mysql_does_not_print_is_refused(logical: Logical, cell: bytes) -> None:
+    with pytest.raises(BadValue):
+        decoder(Column("c", NativeType("time"), logical))(cell)
+
+
+@pytest.mark.parametrize(
+    ("logical", "value"), [(Logical.INTERVAL, 5), (Logical.SET, "a"), (Logical.SET, (1,)), (Logical.SET, ("a,b",))]
+)
+def test_a_python_value_that_mysql_cannot_hold_is_refused(logical: Logical, value: object) -> None:
+    with pytest.raises(BadValue):
+        encoder(Column("c", NativeType("x"), logical))(value)
+
+
+@given(st.timedeltas(min_value=timedelta(hours=-838), max_value=timedelta(hours=838)))
+def test_every_time_of_mysql_comes_back(value: timedelta) -> None:
+    column = Column("c", NativeType("time(6)"), Logical.INTERVAL)
+    assert decoder(column)(encoder(column)(value)) == value
 
 
 BROKEN = [

@@ -17,6 +17,9 @@ _TEXT: Final = re.compile(
 _SUFFIX: Final = re.compile(r"(.*)\.(\d{1,18})", re.DOTALL)
 _KINDS: Final[dict[str, Callable[[str], Gtids]]] = {"mysql": MysqlGtids.parse, "mariadb": MariadbGtids.parse}
 
+# A position as one number, as a batch's marks have it: the file's number above so many bits of offset.
+OFFSET_BITS: Final = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Binlog:
@@ -85,6 +88,13 @@ class Binlog:
             if number is not None and number[0] == first[0] and first[1] < number[1] < last[1]:
                 between += size
         return sizes[other.file] - other.offset + between + self.offset
+
+    def at(self, number: int) -> Binlog:
+        """Return the position of a batch's mark: the file's number above the low 40 bits, which are the offset. Its
+        GTIDs are not known."""
+        found = file_number(self.file)
+        file = f"{found[0]}.{number >> OFFSET_BITS:06d}" if found else self.file
+        return Binlog(file, number & ((1 << OFFSET_BITS) - 1), None, self.server, self.sizes)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.offset}@{self.server}"

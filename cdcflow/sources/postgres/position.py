@@ -47,5 +47,9 @@ class Lsn:
         """Return the bytes of log from `other` (behind) to this one; negative where `other` is ahead."""
         return self.value - other.value if isinstance(other, Lsn) else None
 
+    def at(self, number: int) -> Lsn:
+        """Return the position of a batch's mark: the number is the position."""
+        return Lsn(number)
+
     def __str__(self) -> str:
         return f"{self.value >> 32:X}/{self.value & 0xFFFFFFFF:X}"

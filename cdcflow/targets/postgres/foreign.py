@@ -125,7 +125,7 @@ def localized(route: Route, geometry: str = "") -> Route:
 def _column(route: Route, column: Column, geometry: str) -> Column:
     in_key = column.name in route.key or column.name in route.source.primary_key
     text = native(column, route.source.engine, geometry=geometry, in_key=in_key)
-    older = older_value(route, column)
+    older = None if column.missing is None else _dated(route, column, column.missing)
     default, identity = default_expression(route, column, text), column.identity
     if identity and text not in _COUNTABLE:  # BIGINT UNSIGNED, mostly
         default, identity = f"nextval({literal(qualified(_sequence(route, column)))}::regclass)", ""
@@ -171,52 +171,12 @@ def default_expression(route: Route, column: Column, text: str) -> str | None:
     return None
 
 
-def older_value(route: Route, column: Column) -> str | None:
-    """Return, as canonical text, what rows hold that are older than the column, None for NULL or where that is not
-    known (an expression).
-
-    A NOT NULL column without a default gets its type's own in the rows that are there:
-    https://dev.mysql.com/doc/refman/8.4/en/data-type-defaults.html
-    """
-    if column.missing is not None:
-        return _dated(route, column, column.missing)
-    if column.nullable or column.default is not None or column.identity or column.generated:
-        return None
-    name, length, _ = _parts(column.type)
-    match column.logical:
-        case Logical.INT2 | Logical.INT4 | Logical.INT8 | Logical.UINT8 | Logical.DECIMAL:
-            return "0"
-        case Logical.FLOAT4 | Logical.FLOAT8:
-            return "0"
-        case Logical.TEXT:
-            return {"inet4": "0.0.0.0", "inet6": "::"}.get(name, "")  # noqa: S104 - a value, no address to bind
-        case Logical.BYTES:
-            return "\\x" + ("00" * (length or 0) if name == "binary" else "")
-        case Logical.DATE:
-            return _dated(route, column, "0000-00-00")
-        case Logical.TIMESTAMP | Logical.TIMESTAMPTZ:
-            return _dated(route, column, "0000-00-00 00:00:00")
-        case Logical.INTERVAL:
-            return "00:00:00"
-        case Logical.ENUM:
-            return column.type.labels[0] if column.type.labels else None
-        case Logical.SET:
-            return ""
-        case Logical.BIT:
-            return "0" * (length or 1)
-        case Logical.JSON if name == "json":
-            return "null"
-        case Logical.UUID:
-            return "00000000-0000-0000-0000-000000000000"
-    return None
-
-
 def _dated(route: Route, column: Column, value: str) -> str | None:
     """Return a literal value of a column; of a date that no calendar has, what the route makes of it."""
     if column.logical not in _DATED:
         return None if "\0" in value else value
     found = _DAY.fullmatch(value)
-    if found is not None and int(found[2]) and int(found[3]):
+    if found is not None and all(int(part) for part in found.groups()):
         return value
     if route.zero_dates is not ZeroDates.EPOCH:
         return None
