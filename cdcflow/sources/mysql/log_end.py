@@ -1,0 +1,172 @@
+"""Where the source's binary log ends now, which files it has, and under whose name."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+import pymysql
+from pymysql.connections import Connection
+
+from cdcflow.engines.mysql.connect import Flavour
+from cdcflow.engines.mysql.names import literal
+from cdcflow.errors import OperatorError, SourceUnavailable
+from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
+from cdcflow.sources.mysql.position import Binlog
+
+Row = tuple[Any, ...]
+
+# How long an exact position is looked for on a server whose log never rests.
+_LONGEST_SEARCH_SECONDS: Final = 10.0
+
+_NEXT_GTID: Final = re.compile(r"GTID_NEXT\s*=\s*'([0-9a-fA-F-]{36}(?::[a-z_][a-z0-9_]*)?):(\d+)'")
+# `uuid:tag:7#55:9#56,uuid:..`: each number with the session that has it.
+_OWNED: Final = re.compile(r"#\d+")
+
+
+def server_name(connection: Connection, flavour: Flavour) -> str:
+    """Return whose log it is: MySQL's server_uuid; of MariaDB the server id, which most servers leave at 1, with a
+    digest of where its data lie."""
+    if flavour.engine == "mysql":
+        ((uuid,),) = rows(connection, "SELECT @@server_uuid")
+        return str(uuid)
+    ((server, *place),) = rows(connection, "SELECT @@server_id, @@hostname, @@port, @@datadir")
+    return f"{server}-{blake2b(repr(place).encode(), digest_size=4).hexdigest()}"
+
+
+def has_gtids(connection: Connection, flavour: Flavour) -> bool:
+    """Return whether every transaction of the log has a GTID."""
+    if flavour.engine == "mariadb":
+        return True
+    ((mode,),) = rows(connection, "SELECT @@GLOBAL.gtid_mode")
+    return str(mode) == "ON"
+
+
+def end_position(connection: Connection, flavour: Flavour) -> Binlog:
+    """Return the log's end: every transaction that was committed before the call is behind it.
+
+    Cheap, and good for comparing on one server. Its GTIDs may lack a transaction that was being committed, so a
+    stream must not start here: see `start_position`.
+
+    Raises:
+        OperatorError: the server writes no log. And pymysql's errors.
+    """
+    server = server_name(connection, flavour)
+    if flavour.engine == "mariadb":
+        ((gtids,),) = rows(connection, "SELECT @@GLOBAL.gtid_binlog_pos")
+        file, offset, _ = _status(connection, flavour)
+        return Binlog(file, offset, MariadbGtids.parse(str(gtids)), server)
+    file, offset, executed = _status(connection, flavour)
+    return Binlog(file, offset, executed if has_gtids(connection, flavour) else None, server)
+
+
+def start_position(connection: Connection, flavour: Flavour) -> Binlog:
+    """Return a position at the log's end whose GTIDs are exactly those of the transactions before its offset.
+
+    Raises:
+        SourceUnavailable: the log moved all the time. And as `end_position`.
+    """
+    end = end_position(connection, flavour)
+    if end.gtids is None:
+        return end
+    if isinstance(end.gtids, MariadbGtids):
+        return Binlog(end.file, end.offset, mariadb_gtids_at(connection, end.file, end.offset), end.server)
+    deadline = time.monotonic() + _LONGEST_SEARCH_SECONDS
+    while True:
+        exact = _exact(connection, flavour, end.server) or _locked(connection, end.server)
+        if exact is not None:
+            return exact
+        if time.monotonic() > deadline:
+            raise SourceUnavailable(
+                "the source's binary log has not stood still for long enough to say which transactions are in it",
+                do="GRANT BACKUP_ADMIN ON *.* to the source's user, or start when the source has less to do",
+            )
+
+
+def mariadb_gtids_at(connection: Connection, file: str, offset: int) -> MariadbGtids | None:
+    """Return the GTIDs before an offset of MariaDB's log; None where the file has no event that begins there."""
+    ((text,),) = rows(connection, f"SELECT BINLOG_GTID_POS({literal(file)}, {offset})")
+    return None if text is None else MariadbGtids.parse(str(text))
+
+
+def log_files(connection: Connection) -> dict[str, int]:
+    """Return the log's files, oldest first, with their bytes. The server opens each one to tell."""
+    return {str(row[0]): int(row[1]) for row in rows(connection, "SHOW BINARY LOGS")}
+
+
+def events(connection: Connection, file: str, *, offset: int = 4, limit: int = 1) -> list[Row] | None:
+    """Return what SHOW BINLOG EVENTS says: file, offset, type, server id, end, words. None where no event begins
+    there, or the file is gone."""
+    try:
+        return rows(connection, f"SHOW BINLOG EVENTS IN {literal(file)} FROM {offset} LIMIT {limit}")
+    except pymysql.Error as error:
+        if error.args and error.args[0] == 1220:  # ER_ERROR_WHEN_EXECUTING_COMMAND
+            return None
+        raise
+
+
+def next_gtid(event: Row) -> tuple[str, int] | None:
+    """Return source and number of the transaction that an event of `events` begins; None of another event."""
+    found = _NEXT_GTID.search(str(event[5]))
+    return (found[1].lower(), int(found[2])) if found else None
+
+
+def rows(connection: Connection, statement: str) -> list[Row]:
+    """Run one statement and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def _status(connection: Connection, flavour: Flavour) -> tuple[str, int, MysqlGtids]:
+    newer = flavour.engine == "mysql" and flavour.version >= (8, 2)
+    found = rows(connection, "SHOW BINARY LOG STATUS" if newer else "SHOW MASTER STATUS")
+    if not found:
+        raise OperatorError(
+            "the source writes no binary log",
+            why="log_bin is OFF",
+            do="set log_bin in the server's configuration and restart it",
+        )
+    gtids = str(found[0][4]) if flavour.engine == "mysql" else ""
+    return str(found[0][0]), int(found[0][1]), MysqlGtids.parse(gtids)
+
+
+def _exact(connection: Connection, flavour: Flavour, server: str) -> Binlog | None:
+    """Find out which transactions are before the log's end, or give up.
+
+    A transaction that is in the log is in gtid_owned until it is in gtid_executed. So what is before an offset is,
+    afterwards, in one of the two; and when the log has not grown meanwhile, nothing else is. When it has, its next
+    transaction tells where to stop: a server gives its own numbers in the log's order.
+    """
+    file, offset, before = _status(connection, flavour)
+    ((owned_text,),) = rows(connection, "SELECT @@GLOBAL.gtid_owned")
+    owned = MysqlGtids.parse(_OWNED.sub("", str(owned_text)))
+    file_now, offset_now, now = _status(connection, flavour)
+    if (file, offset) == (file_now, offset_now):
+        return Binlog(file, offset, now, server) if not owned else None
+    found = events(connection, file, offset=offset)
+    following = next_gtid(found[0]) if found else None
+    if following is None or not following[0].startswith(server):
+        return None
+    source, number = following
+    seen = dict(now.union(owned).sets)
+    others = {name: intervals for name, intervals in before.sets.items() if name != source}
+    if others != {name: intervals for name, intervals in seen.items() if name != source}:
+        return None
+    ours = tuple((first, min(last, number - 1)) for first, last in seen.get(source, ()) if first < number)
+    return Binlog(file, offset, MysqlGtids({**others, source: ours} if ours else others), server)
+
+
+def _locked(connection: Connection, server: str) -> Binlog | None:
+    """Ask for all of it at one moment, which the server answers to a user with BACKUP_ADMIN, from 8.0.11 on."""
+    with suppress(pymysql.Error):
+        found = rows(connection, "SELECT local FROM performance_schema.log_status")
+        told = orjson.loads(found[0][0]) if found else {}
+        if told:
+            gtids = MysqlGtids.parse(told["gtid_executed"])
+            return Binlog(told["binary_log_file"], int(told["binary_log_position"]), gtids, server)
+    return None
