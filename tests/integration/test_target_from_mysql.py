@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from cdcflow.engines.mysql.connect import connect, flavour
 from cdcflow.errors import RowRejected
 from cdcflow.model.change import SchemaChange
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.frame import UNCHANGED, Cell
 from cdcflow.model.route import OnDelete, Route, ZeroDates
 from cdcflow.model.schema import Column, ForeignKey, Index, Logical, NativeType, Table, TableName
+from cdcflow.sources.mysql.catalog import tables
 from cdcflow.targets.postgres import PostgresTarget
 from cdcflow.targets.postgres.foreign import native, shortened
 from tests.integration.target_feed import Fed
@@ -513,3 +515,79 @@ def test_a_name_too_long_for_postgresql_is_a_blocker(target_db: Database) -> Non
     wanted = route(my_table(my_id(), my("c" * 64)))
     found = [each for each in PostgresTarget(target_db.url, "shop").check([wanted]) if each.level == "blocker"]
     assert [each.name for each in found] == ["target.name"]
+
+
+# -- as the catalogs of real servers tell it
+
+MADE = """
+CREATE TABLE parent (id int unsigned PRIMARY KEY);
+CREATE TABLE t (
+  id bigint unsigned NOT NULL AUTO_INCREMENT,
+  b tinyint(1) DEFAULT 1, m mediumint unsigned, y year, d decimal(12,3) NOT NULL DEFAULT '1.5', f float, g double,
+  c char(5) CHARACTER SET latin1, v varchar(40) NOT NULL DEFAULT 'it''s', x longtext, bi binary(4), vb varbinary(9),
+  da date NOT NULL DEFAULT '2020-02-02', dt datetime(3) DEFAULT CURRENT_TIMESTAMP(3), ti time(6),
+  ts timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, bt bit(9) DEFAULT b'101',
+  e enum('a','it''s') NOT NULL DEFAULT 'a', s set('x','y'), j json, po point, p int unsigned,
+  gen int GENERATED ALWAYS AS (m + 1) STORED, vir int GENERATED ALWAYS AS (m + 2) VIRTUAL,
+  PRIMARY KEY (id), UNIQUE KEY v (v), KEY two (m, y), KEY pre (v(5)), FULLTEXT KEY ft (x), KEY `50%` (da),
+  CONSTRAINT fk FOREIGN KEY (p) REFERENCES parent (id) ON DELETE SET NULL
+);
+"""
+THERE = {
+    "id": ("numeric(20,0)", True, "nextval('shop.t_id_seq'::regclass)"),
+    "b": ("smallint", False, "'1'::smallint"),
+    "m": ("integer", False, None),
+    "y": ("smallint", False, None),
+    "d": ("numeric(12,3)", True, "1.500::numeric(12,3)"),
+    "f": ("real", False, None),
+    "g": ("double precision", False, None),
+    "c": ("character varying(5)", False, None),
+    "v": ("character varying(40)", True, "'it''s'::character varying(40)"),
+    "x": ("text", False, None),
+    "bi": ("bytea", False, None),
+    "vb": ("bytea", False, None),
+    "da": ("date", False, "'2020-02-02'::date"),
+    "dt": ("timestamp(3) without time zone", False, "LOCALTIMESTAMP(3)"),
+    "ti": ("interval", False, None),
+    "ts": ("timestamp(0) with time zone", False, "CURRENT_TIMESTAMP(0)"),
+    "bt": ("bit(9)", False, "'000000101'::bit(9)"),
+    "e": ("text", True, "'a'::text"),
+    "s": ("text", False, None),
+    "j": ("json", False, None),
+    "po": ("text", False, None),
+    "p": ("bigint", False, None),
+}
+
+
+@pytest.mark.parametrize("engine", ["mysql", "mariadb"])
+def test_a_table_is_made_as_the_servers_own_catalog_tells_it(
+    fed: Fed, target_db: Database, request: pytest.FixtureRequest, engine: str
+) -> None:
+    source = request.getfixturevalue(f"{engine}_source_db")
+    for statement in MADE.split(";\n")[:-1]:
+        source.execute(statement)
+    connection = connect(source.url, side="source", application="cdcflow test")
+    with connection:
+        found = tables(connection, flavour(connection), source.name)
+    routes = [
+        replace(route(each), target=TableName("shop", each.name.table))
+        for each in found
+        if each.name.table in ("t", "parent")
+    ]
+    for each in routes:
+        fed.target.create(each)
+    fed.target.finish(routes)
+    made = types_of(target_db)
+    assert made == THERE
+    wanted = {"t_pkey": "(id)", "parent_pkey": "(id)", "t_v": "(v)", "t_two": "(m, y)", "t_50%": "(da)", "t_fk": "(p)"}
+    rows = target_db.query("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'shop'")
+    assert {name: text[text.rindex("(") :] for name, text in rows} == wanted
+    keys = target_db.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'")
+    assert keys == [("FOREIGN KEY (p) REFERENCES shop.parent(id) ON DELETE SET NULL",)]
+    assert target_db.value("INSERT INTO shop.t DEFAULT VALUES RETURNING id::int") == 1
+    for each in routes:
+        fed.target.clear(each, each)
+    fed.target.finish(routes)
+    assert types_of(target_db) == made
+    assert target_db.query("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'shop'") == rows
+    assert not [each for each in fed.target.check(routes) if each.level != "ok"]

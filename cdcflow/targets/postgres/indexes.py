@@ -25,7 +25,8 @@ _STRING_OR_NAME = re.compile(r"""'(?:[^']|'')*'|"([a-z_][a-z0-9_]*)"|"(?:[^"]|""
 _BACKQUOTED = re.compile(r"""`(?:[^`]|``)*`|"(?:[^"]|"")*\"""")
 _OTHER_KIND = re.compile(r"\b(FULLTEXT|SPATIAL|VECTOR)\b", re.IGNORECASE)
 _PREFIX = re.compile(r"\(\s*\d+\s*\)")
-_ACTION = re.compile(r"\bON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT|RESTRICT|NO ACTION)\b")
+# RESTRICT is MySQL's word for what both do when nothing is said: refuse. Here it would refuse earlier.
+_ACTION = re.compile(r"\bON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)\b")
 
 _STRANGE = "its definition is not understood"
 
@@ -105,10 +106,14 @@ def _foreign_index(route: Route, index: Index) -> TargetIndex | None:
     bare = _BACKQUOTED.sub("``", index.definition)
     if kind := _OTHER_KIND.search(bare):
         raise Untranslatable(f"PostgreSQL has no {kind[1].lower()} index like it")
-    if not index.columns or not all(index.columns) or "((" in bare.replace(" ", ""):
+    entries = bare.partition("(")[2]
+    if not index.columns or not all(index.columns) or "(" in _PREFIX.sub("", entries):
         raise Untranslatable("it holds an expression in the source engine's own words")
-    if _PREFIX.search(bare):
+    if _PREFIX.search(entries):
         raise Untranslatable("it holds only the beginning of a column")
+    types = {column.name: column.type.text for column, _ in route.columns}
+    if "USING HASH" in bare.upper() and any(types.get(name) in ("text", "bytea") for name in index.columns):
+        raise Untranslatable("values may be longer than an entry of PostgreSQL's index")
     columns = column_list(_names(route, index.columns))
     name = shortened(f"{route.target.table}_{index.name}")
     return TargetIndex(name, index.unique and is_mirror(route), f"btree ({columns})")
