@@ -150,7 +150,7 @@ def _matches(route: Route, tables: Sequence[str]) -> bool:
     from cdcflow.rules.name import Pattern
 
     try:
-        return any(Pattern.parse(text).matches(route.source.name) for text in tables)
+        return any(Pattern.parse(text).matches(route.source.name, route.source.engine) for text in tables)
     except ValueError as exc:
         raise ConfigError(f"a table's name {exc}", do="write it as schema.table, with * for any") from None
 

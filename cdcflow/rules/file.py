@@ -31,7 +31,7 @@ def _pattern(value: Any) -> Any:
         try:
             Pattern.parse(value)
         except ValueError as error:
-            hint = '"schema.table", where * stands for any text; put "..." around a name that holds a dot'
+            hint = '"schema.table" (MySQL: "database.table"), where * is any text; put "..." around a name with a dot'
             raise invalid(str(error), do=f"write {hint}") from None
     return value
 
@@ -109,7 +109,9 @@ class TableRule(Defaults):
     match: Annotated[
         str,
         BeforeValidator(_pattern),
-        Field(description='Glob over "schema.table": `*`, `?`, `[abc]`. Case matters. A name in "..." is literal.'),
+        Field(
+            description='Glob over "schema.table" (MySQL: "database.table"): `*`, `?`, `[abc]`. Case matters. A name in "..." is literal.'
+        ),
     ]
     exclude: bool = Field(
         default=False, description="Leave the tables out. A later rule with `exclude: false` takes one in."

@@ -1,7 +1,7 @@
 """Patterns that match table names, and templates that make them.
 
 Both are written `schema.table`. A part, or a piece of one, in double quotes stands for itself: `"my.schema"."t*"`
-is one table, and `""` in it is one quote.
+is one table, and `""` in it is one quote. Of MySQL and MariaDB the schema is the database.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ Piece = tuple[str, bool]
 
 # Where engines keep their own tables, and cdcflow its state. PostgreSQL reserves the prefix `pg_`.
 STATE_SCHEMA = "cdcflow"
-_SYSTEM = re.compile(r"pg_.*|information_schema|" + STATE_SCHEMA)
+_POSTGRES = re.compile(r"pg_.*|information_schema|" + STATE_SCHEMA)
+_MYSQL = re.compile(r"mysql|sys|performance_schema|information_schema|" + STATE_SCHEMA)
+_SYSTEM = {"mysql": _MYSQL, "mariadb": _MYSQL}
 
 
-def reserved(schema: str) -> bool:
-    """Return whether a schema is an engine's own or holds cdcflow's state: no rule reaches it."""
-    return _SYSTEM.fullmatch(schema) is not None
+def reserved(schema: str, engine: str = "postgresql") -> bool:
+    """Return whether a schema is the engine's own or holds cdcflow's state: no rule reaches it."""
+    return _SYSTEM.get(engine, _POSTGRES).fullmatch(schema) is not None
 
 
 def split(text: str) -> list[list[Piece]]:
@@ -68,12 +70,13 @@ class Pattern:
         )
         return cls(text, _regex(schema), _regex(table), exact)
 
-    def matches(self, name: TableName) -> bool:
-        """Return whether a rule with this pattern speaks of the table. Never true for a reserved schema."""
+    def matches(self, name: TableName, engine: str = "postgresql") -> bool:
+        """Return whether a rule with this pattern speaks of the table. Never true for a schema that the engine, whose
+        table it is, or cdcflow has for itself."""
         return (
             self.schema.match(name.schema) is not None
             and self.table.match(name.table) is not None
-            and not reserved(name.schema)
+            and not reserved(name.schema, engine)
         )
 
 

@@ -141,10 +141,10 @@ def _to_place(found: Resolution) -> Place:
 
 def _unmatched(rule: Rule, tables: Sequence[Table]) -> Problem:
     text = rule.pattern.text
-    names = [str(table.name) for table in tables if not reserved(table.name.schema)]
+    names = [str(table.name) for table in tables if not reserved(table.name.schema, table.engine)]
     why = f"the source shows {len(names)} tables to this user" if names else "the source shows no table to this user"
     schema = text.split(".")[0].strip('"')
-    if reserved(schema):
+    if reserved(schema, tables[0].engine if tables else "postgresql"):
         why = f"schema {schema} is the server's or cdcflow's own and is never replicated"
     close = nearest(text.replace('"', ""), names)
     do = f'did you mean "{close}"?' if close else "correct the pattern, or remove the rule"
@@ -159,7 +159,7 @@ def _findings(found: Sequence[Resolution], through_root: set[TableName]) -> list
         findings.append(Finding(Level.NOTE, "table.partitions", str(root), said))
     for item in found:
         name = str(item.table.name)
-        if item.table.name in through_root or reserved(item.table.name.schema):
+        if item.table.name in through_root or reserved(item.table.name.schema, item.table.engine):
             continue
         if not item.matched:
             findings.append(Finding(Level.NOTE, "table.left_out", name, "no rule matches it"))

@@ -80,7 +80,7 @@ def resolve(table: Table, rules: Sequence[Rule], *, past: bool = False) -> Resol
     """Collect what the rules say of a table: later ones over earlier ones, key by key."""
     found = Resolution(table, past)
     for rule in rules:
-        if rule.pattern.matches(table.name):
+        if rule.pattern.matches(table.name, table.engine):
             found.matched.append(rule)
             found.said.update({key: Said(value, rule) for key, value in rule.keys.items()})
     return found

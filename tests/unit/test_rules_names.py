@@ -63,6 +63,22 @@ def test_system_schemas_and_our_own_are_never_matched(schema):
     assert matches("*", schema + "!", "x") is not schema.startswith("pg_")
 
 
+@pytest.mark.parametrize("engine", ["mysql", "mariadb"])
+def test_the_databases_that_another_engine_has_for_itself_are_never_matched(engine):
+    for database in ("mysql", "sys", "performance_schema", "information_schema", "cdcflow"):
+        assert not Pattern.parse("*").matches(TableName(database, "x"), engine)
+    assert Pattern.parse("*").matches(TableName("pg_shop", "x"), engine)
+    assert Pattern.parse("*").matches(TableName("sys", "x"), "postgresql")
+
+
+@pytest.mark.parametrize("name", ["shop 2.0", "50%", "a`b", "ünï😀", 'say "hi"', "a_b", "Shop", "*", "[x]"])
+def test_any_database_and_table_can_be_named(name):
+    pattern = Pattern.parse(f"{quoted(name)}.{quoted(name)}")
+    assert pattern.matches(TableName(name, name), "mysql")
+    assert not pattern.matches(TableName(name.upper() + "x", name), "mysql")
+    assert pattern.exact
+
+
 @pytest.mark.parametrize(("pattern", "exact"), [("a.b", True), ("a.*", False), ("a.[b]", False), ('a."[*]"', True)])
 def test_pattern_without_a_wildcard_is_exact(pattern, exact):
     assert Pattern.parse(pattern).exact is exact

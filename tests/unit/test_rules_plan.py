@@ -97,6 +97,14 @@ def test_another_policy_for_zero_dates_counts_only_where_a_column_can_hold_one()
     assert remembered("postgresql", Logical.DATE, "null") == remembered("postgresql", Logical.DATE, "epoch")
 
 
+def test_a_database_named_like_a_schema_of_postgresqls_is_routed():
+    shop = table("pg_shop.orders", engine="mysql")
+    plan = rules('match: "*"').plan([shop, table("sys.x", engine="mysql")])
+    assert targets(plan) == {"pg_shop.orders": "pg_shop.orders"}
+    error = refusal(rules('match: "pg_shop.*"', "match: sys.x"), shop)
+    assert "schema sys is the server's" in error.why
+
+
 def test_later_rules_override_earlier_ones_key_by_key():
     found = rules(
         'match: "public.*", to: "all.{table}", on_delete: soft, columns: {exclude: [a], rename: {b: c}}',
