@@ -24,7 +24,6 @@ from cdcflow.sources.mysql.ddl_intents import (
     DropDatabase,
     DropKey,
     DropTables,
-    Harmless,
     Intent,
     RenameTables,
     RowsChange,
@@ -237,12 +236,7 @@ def _create(walk: Reader, database: str, sql_mode: int) -> list[Intent]:
     if not walk.take("ON"):
         raise UnreadError("CREATE INDEX without ON")
     table = table_name(walk, database)
-    if not unique:
-        return [AlterTable(table, (DropKey(name, True),) if replaces else (Harmless("an index"),))]
-    while walk.take_any("WAIT", "NOWAIT"):
-        if walk.now.mark is Mark.NUMBER:
-            walk.next()
-    return [AlterTable(table, (AddKey(name, key_parts(walk), False, absent, replaces),))]
+    return [AlterTable(table, (AddKey(name, key_parts(walk), False, unique, absent, replaces),))]
 
 
 def _create_table(walk: Reader, database: str, sql_mode: int, replaces: bool) -> Intent:

@@ -365,13 +365,17 @@ def _key(reader: Reader) -> Change | None:
         absent = if_not_exists(reader)
         if not reader.sees_symbol("(") and not reader.sees("USING") and not reader.sees("TYPE"):
             name = reader.name()
-        return AddKey(name, _parts(reader), primary=False, if_not_exists=absent)
+        return AddKey(name, _parts(reader), if_not_exists=absent)
     if reader.take("FOREIGN", "KEY") or reader.take("CHECK"):
         _rest(reader, "")
         return Harmless("a constraint")
     if reader.take_any("FULLTEXT", "SPATIAL", "INDEX", "KEY") or _is_vector_index(reader):
-        _rest(reader, "")
-        return Harmless("an index that is not unique")
+        reader.take("VECTOR")
+        reader.take_any("INDEX", "KEY")
+        absent = if_not_exists(reader)
+        if not reader.sees_symbol("(") and not reader.sees("USING") and not reader.sees("TYPE"):
+            name = reader.name()
+        return AddKey(name, _parts(reader), unique=False, if_not_exists=absent)
     if constrained:
         raise UnreadError("a constraint of a kind that is not known")
     reader.at = start

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
-from cdcflow.model.schema import Logical, NativeType
+from cdcflow.engines.mysql.names import literal
+from cdcflow.model.schema import Column, Logical, NativeType
 from cdcflow.sources.mysql.ddl_intents import Default, DefaultKind
 from cdcflow.sources.mysql.ddl_tokens import Flavour
 
@@ -23,11 +24,6 @@ class Kept:
     text: str | None = None
     missing: str | None = None
     doubt: str = ""
-
-
-def literal(text: str) -> str:
-    """Return a literal as this reader writes it, whatever sql_mode: quotes doubled."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def default_of(default: Default | None, native: NativeType, logical: Logical, flavour: Flavour) -> Kept:
@@ -47,6 +43,34 @@ def default_of(default: Default | None, native: NativeType, logical: Logical, fl
     if logical is Logical.TIMESTAMPTZ and not shown.startswith("0000"):
         return Kept(quoted, doubt="its default is a moment in the session's time zone")
     return Kept(quoted, missing)
+
+
+def implicit_default(column: Column) -> str | None:
+    """Return what the server puts into rows that are older than a NOT NULL column without a default.
+
+    None for a column that it numbers or computes, and for types where this depends on its version or sql_mode.
+    """
+    native, logical = column.type, column.logical
+    if column.identity or column.generated:
+        return None
+    if logical in _INTEGERS:
+        return "0"
+    if logical in (Logical.FLOAT4, Logical.FLOAT8):
+        return "0"
+    if logical is Logical.DECIMAL:
+        scale = _size(native)[1]
+        return "0" + ("." + "0" * scale if scale else "")
+    if logical is Logical.BIT:
+        return "0" * _size(native)[0]
+    if logical is Logical.BYTES:
+        return "\\x" + "00" * (_size(native)[0] if native.text.startswith("binary") else 0)
+    if logical is Logical.ENUM:
+        return native.labels[0]
+    if logical is Logical.SET or (logical is Logical.TEXT and native.charset):
+        return ""
+    if logical is Logical.INTERVAL:
+        return "00:00:00"
+    return None
 
 
 def _value(default: Default, native: NativeType, logical: Logical) -> tuple[str, str] | None:

@@ -157,11 +157,12 @@ class RenameTo:
 
 @dataclass(frozen=True, slots=True)
 class AddKey:
-    """A primary key or a unique index; `name` is '' where the server finds one."""
+    """An index, the primary key among them; `name` is '' where the server finds one."""
 
     name: str
     parts: tuple[KeyPart, ...]
-    primary: bool
+    primary: bool = False
+    unique: bool = True
     if_not_exists: bool = False
     replaces: bool = False  # MariaDB's CREATE OR REPLACE INDEX
 

@@ -9,7 +9,7 @@ from cdcflow.sources.mysql.ddl_charsets import Charsets
 from cdcflow.sources.mysql.ddl_columns import TEXTS
 from cdcflow.sources.mysql.ddl_defaults import default_of
 from cdcflow.sources.mysql.ddl_intents import Definition, TypeSpec
-from cdcflow.sources.mysql.ddl_tokens import Flavour
+from cdcflow.sources.mysql.ddl_tokens import Flavour, words
 
 # The widths that servers show for integers without one: signed, unsigned.
 _WIDTHS = {"tinyint": (4, 3), "smallint": (6, 5), "mediumint": (9, 8), "int": (11, 10), "bigint": (20, 20)}
@@ -41,9 +41,8 @@ _LOGICAL = {
     **dict.fromkeys(TEXTS, Logical.TEXT),
     **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), Logical.BYTES),
 }
-GEOMETRIES = frozenset(
-    ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon")
-    + ("geometrycollection", "geomcollection")
+GEOMETRIES = words(
+    "geometry point linestring polygon multipoint multilinestring multipolygon geometrycollection geomcollection"
 )
 # Largest size in bytes of the four lengths of TEXT and BLOB.
 SIZES = {"tiny": 255, "": 65_535, "medium": 16_777_215, "long": 4_294_967_295}

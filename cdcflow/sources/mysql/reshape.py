@@ -1,0 +1,363 @@
+"""A table's next shape: what a DDL statement out of the log makes of the shape before it.
+
+The statement is worked out without asking the server, which may be days ahead of the log. Where that is not
+certain, `Outcome.doubts` say why, and what the server shows now is taken where it still fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cdcflow.engines.mysql.names import table_id
+from cdcflow.model.schema import Column, Logical, NativeType, Table
+from cdcflow.sources.mysql.ddl_charsets import Charsets
+from cdcflow.sources.mysql.ddl_columns import TEXTS
+from cdcflow.sources.mysql.ddl_defaults import default_of, implicit_default
+from cdcflow.sources.mysql.ddl_effect import Effect, effect
+from cdcflow.sources.mysql.ddl_intents import (
+    AddColumn,
+    AddKey,
+    Change,
+    ChangeColumn,
+    ConvertCharset,
+    CreateTable,
+    DefaultCharset,
+    Definition,
+    DropColumn,
+    DropKey,
+    KeyPart,
+    NotUnderstood,
+    Place,
+    Position,
+    RenameColumn,
+    RenameKey,
+    RenameTo,
+    SetDefault,
+)
+from cdcflow.sources.mysql.ddl_keys import Keys
+from cdcflow.sources.mysql.ddl_tokens import Flavour
+from cdcflow.sources.mysql.ddl_types import SIZES, base_of, resolve, sized
+
+__all__ = ["Effect", "Outcome", "Server", "TableExtras", "apply", "create", "effect"]
+
+Read = Callable[[], Table | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the meaning of a statement depends on besides the table.
+
+    `database_collation` is the default of the table's database (CREATE TABLE and CONVERT TO .. DEFAULT);
+    `explicit_timestamps` the session's `explicit_defaults_for_timestamp`.
+    """
+
+    flavour: Flavour
+    charsets: Charsets
+    database_collation: str = ""
+    explicit_timestamps: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TableExtras:
+    """What of a table's shape only DDL needs: its default collation, and the highest column number ever given."""
+
+    collation: str
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The shape behind a statement. `table` is the one before where nothing of it changed.
+
+    `doubts` is empty where the shape is certain; else each says what is not.
+    """
+
+    table: Table
+    extras: TableExtras
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def uncertain(self) -> bool:
+        return bool(self.doubts)
+
+
+def apply(
+    table: Table, changes: Sequence[Change], read: Read | None = None, *, extras: TableExtras, server: Server
+) -> Outcome:
+    """Return the shape behind ALTER TABLE's `changes`.
+
+    Columns of `table` without numbers get 1..n. One that stays keeps its number, whatever its new name; one that
+    is added gets a number that no column of this table had.
+    """
+    draft = _Draft(table, extras, server)
+    for change in changes:
+        draft.note(change)
+    draft.place()
+    return draft.outcome(read)
+
+
+def create(
+    wanted: CreateTable, read: Read | None = None, *, server: Server, like: Table | None = None, collation: str = ""
+) -> Outcome:
+    """Return the shape behind CREATE TABLE.
+
+    `like` and `collation` are the shape and default collation of the table that LIKE names; with a LIKE whose
+    shape is not known the outcome has no columns and a doubt.
+    """
+    empty = Table(wanted.name, table_id(wanted.name), (), engine=server.flavour.engine)
+    if like is not None:
+        shape = replace(
+            like, name=wanted.name, id=empty.id, foreign_keys=(), version=0, partition_of=None, partitioned=False
+        )
+        columns = tuple(replace(column, number=number) for number, column in enumerate(like.columns, 1))
+        return Outcome(replace(shape, columns=columns), TableExtras(collation, len(columns)))
+    doubts = list(wanted.doubts)
+    if wanted.like is not None:
+        doubts.append(f"the shape of {wanted.like} is not known")
+    try:
+        _, default = server.charsets.resolve(wanted.charset, wanted.collation, False, server.database_collation)
+    except KeyError:
+        doubts.append("its default charset is not one that is known")
+        default = server.database_collation
+    draft = _Draft(empty, TableExtras(default), server)
+    draft.structural.extend(doubts)
+    for key in (key for key in wanted.keys if key.primary):
+        draft.note(key)
+    for name, definition in wanted.columns:
+        draft.note(AddColumn(name, definition))
+    for key in (key for key in wanted.keys if not key.primary):
+        draft.note(key)
+    draft.place()
+    return draft.outcome(read)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether both name one column or index: case does not matter."""
+    return one == other or one.lower() == other.lower()
+
+
+class _Draft:
+    """One ALTER TABLE under way. All names in its clauses are those from before it, but AFTER's."""
+
+    def __init__(self, table: Table, extras: TableExtras, server: Server) -> None:
+        self.table, self.server = table, server
+        numbered = all(column.number for column in table.columns)
+        self.before = [column if numbered else replace(column, number=at) for at, column in enumerate(table.columns, 1)]
+        self.numbers = {column.number for column in self.before}
+        self.top = max([extras.top, *(column.number for column in self.before)])
+        self.collation = extras.collation
+        self.name = table.name
+        # Each column before by number: what becomes of it (None: dropped), and where those go that move.
+        self.after: dict[int, Column | None] = {column.number: column for column in self.before}
+        self.moves: list[tuple[Column, Position]] = []
+        self.convert: ConvertCharset | None = None
+        self.keys = Keys(table)
+        self.columns: list[Column] = []
+        self.structural: list[str] = []
+        self.doubts: dict[int, tuple[str, ...]] = {}
+        self.defined: list[tuple[int, str, Definition]] = []
+
+    def note(self, change: Change) -> None:
+        """Take up one clause."""
+        match change:
+            case AddColumn():
+                self._add(change)
+            case ChangeColumn():
+                self._change(change)
+            case DropColumn():
+                found = self._find(change.name, change.if_exists)
+                if found:
+                    self.after[found.number] = None
+                    self.keys.drop_column(found.name)
+            case RenameColumn():
+                found = self._find(change.old, change.if_exists)
+                if found:
+                    self.after[found.number] = replace(self.after[found.number] or found, name=change.new)
+            case SetDefault():
+                self._set_default(change)
+            case ConvertCharset():
+                self.convert = change
+            case DefaultCharset():
+                self._default_charset(change.charset, change.collation)
+            case RenameTo():
+                self.name = change.new
+            case AddKey():
+                self.keys.add(change)
+            case DropKey():
+                self.keys.drop(change)
+            case RenameKey():
+                self.keys.rename(change)
+            case NotUnderstood():
+                self.structural.append("a clause that is not understood")
+            case _:
+                pass
+
+    def place(self) -> None:
+        """Bring the columns into the order that the server gives them."""
+        if self.convert:
+            self._default_charset(self.convert.charset or "default", self.convert.collation)
+        for number, name, definition in self.defined:
+            self._resolve(number, name, definition)
+        moving = {column.number for column, _ in self.moves}
+        for column in self.before:
+            now = self.after[column.number]
+            if now is not None and column.number not in moving:
+                self.columns.append(now)
+        for column, position in self.moves:
+            self._put(self.after[column.number] or column, position)
+        if self.convert:
+            self.columns = [self._converted(column) for column in self.columns]
+        names = {was.name: now.name for was in self.before if (now := self.after[was.number]) is not None}
+        self.keys.rename_columns(names)
+        self.keys.settle()
+        required = {name.lower() for name in self.keys.primary()}
+        self.columns = [
+            replace(column, nullable=False) if column.name.lower() in required else column for column in self.columns
+        ]
+
+    def outcome(self, read: Read | None) -> Outcome:
+        """Return the new shape; what is doubtful of it comes from `read` where it has the same column."""
+        doubts = [*self.structural, *self.keys.doubts]
+        for column in self.columns:
+            doubts.extend(f"column {column.name}: {why}" for why in self.doubts.get(column.number, ()))
+        current = read() if doubts and read is not None else None
+        if current is not None:
+            self._take_over(current)
+        columns = tuple(self.columns)
+        indexes = self.keys.indexes({column.name.lower(): column for column in columns})
+        key, primary = self.keys.found(columns)
+        if current is not None and (self.structural or self.keys.doubts):
+            indexes, key, primary = current.indexes, current.key, current.primary_key
+        shape = replace(
+            self.table,
+            name=self.name,
+            id=self.table.id if self.name == self.table.name else table_id(self.name),
+            columns=columns,
+            key=key,
+            primary_key=primary,
+            indexes=indexes,
+        )
+        changed = shape != self.table or [c.number for c in columns] != [c.number for c in self.table.columns]
+        if changed or shape.indexes != self.table.indexes:
+            shape = replace(shape, version=self.table.version + 1)
+        else:
+            shape = self.table
+        return Outcome(shape, TableExtras(self.collation, self.top), tuple(dict.fromkeys(doubts)))
+
+    def _find(self, name: str, optional: bool) -> Column | None:
+        for column in self.before:
+            if _same(column.name, name):
+                return column
+        if not optional:
+            self.structural.append(f"there is no column {name}")
+        return None
+
+    def _add(self, change: AddColumn) -> None:
+        if change.if_not_exists and any(_same(column.name, change.name) for column in self.before):
+            return
+        self.top += 1
+        self._define(self.top, change.name, change.definition)
+        placeholder = Column(change.name, NativeType("?"), Logical.OTHER, number=self.top)
+        self.after[self.top] = placeholder
+        self.moves.append((placeholder, change.position))
+
+    def _change(self, change: ChangeColumn) -> None:
+        found = self._find(change.old, change.if_exists)
+        if found is None:
+            return
+        self._define(found.number, change.new, change.definition)
+        self.after[found.number] = replace(found, name=change.new)
+        if change.position.place is not Place.KEPT:
+            self.moves.append((found, change.position))
+
+    def _define(self, number: int, name: str, definition: Definition) -> None:
+        self.defined.append((number, name, definition))
+        if definition.key:
+            primary = definition.key == "primary"
+            self.keys.add(AddKey("PRIMARY" if primary else "", (KeyPart(name),), primary))
+
+    def _resolve(self, number: int, name: str, definition: Definition) -> None:
+        found = resolve(
+            name,
+            definition,
+            self.server.flavour,
+            self.server.charsets,
+            self.collation,
+            number=number,
+            explicit_timestamps=self.server.explicit_timestamps,
+        )
+        column = found.column
+        if number not in self.numbers and not column.nullable and column.default is None:
+            column = replace(column, missing=implicit_default(column))
+        self.after[number] = column
+        doubts = found.doubts
+        if self.convert and base_of(found.column.type) in TEXTS and definition.type.charset:
+            doubts = (*doubts, "CONVERT TO CHARACTER SET beside a charset of its own")
+        if doubts:
+            self.doubts[number] = doubts
+
+    def _set_default(self, change: SetDefault) -> None:
+        found = self._find(change.column, change.if_exists)
+        now = self.after[found.number] if found else None
+        if found is None or now is None:
+            return
+        kept = default_of(change.default, now.type, now.logical, self.server.flavour)
+        self.after[found.number] = replace(now, default=kept.text, missing=kept.missing)
+        if kept.doubt:
+            self.doubts[found.number] = (kept.doubt,)
+
+    def _default_charset(self, charset: str, collation: str) -> None:
+        try:
+            if charset in ("", "default") and not collation:
+                self.collation = self.server.database_collation
+                if not self.collation:
+                    raise KeyError("the database's")
+                return
+            given = "" if charset == "default" else charset
+            _, self.collation = self.server.charsets.resolve(given, collation, False, self.collation)
+        except KeyError:
+            self.structural.append("a default charset that is not known")
+
+    def _put(self, column: Column, position: Position) -> None:
+        if position.place is Place.FIRST:
+            self.columns.insert(0, column)
+            return
+        if position.place is Place.AFTER:
+            for at, other in enumerate(self.columns):
+                if _same(other.name, position.column):
+                    self.columns.insert(at + 1, column)
+                    return
+            self.structural.append(f"there is no column {position.column} to stand behind")
+        self.columns.append(column)
+
+    def _converted(self, column: Column) -> Column:
+        native = column.type
+        base = base_of(native)
+        if not native.charset or (base not in TEXTS and base not in ("enum", "set")):
+            return column
+        charsets = self.server.charsets
+        charset = charsets.charset_of[self.collation]
+        text = native.text
+        if base.endswith("text") and charset != native.charset:
+            held = SIZES[base[:-4]] // charsets.widths[native.charset]
+            text = text.replace(base, sized("text", held * charsets.widths[charset]), 1)
+        return replace(column, type=replace(native, text=text, charset=charset, collation=self.collation))
+
+    def _take_over(self, current: Table) -> None:
+        """Take from the server what is doubtful, where its shape of now still has it."""
+        ours = {column.name.lower(): column for column in self.columns}
+        if self.structural:
+            taken: list[Column] = []
+            for column in current.columns:
+                known = ours.get(column.name.lower())
+                if known is None:
+                    self.top += 1
+                taken.append(replace(column, number=known.number if known else self.top))
+            self.columns = taken
+            return
+        theirs = {column.name.lower(): column for column in current.columns}
+        for at, column in enumerate(self.columns):
+            other = theirs.get(column.name.lower())
+            if other is not None and column.number in self.doubts:
+                self.columns[at] = replace(other, number=column.number)

@@ -1,0 +1,316 @@
+"""A set of tables whose shapes are followed through DDL alone, and what the server says they are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pymysql.connections import Connection
+
+from cdcflow.engines.mysql.connect import Flavour
+from cdcflow.engines.mysql.names import literal
+from cdcflow.model.schema import Column, NativeType, Table, TableName
+from cdcflow.sources.mysql import reshape
+from cdcflow.sources.mysql.ddl import intents
+from cdcflow.sources.mysql.ddl_charsets import Charsets
+from cdcflow.sources.mysql.ddl_intents import (
+    AlterTable,
+    CreateDatabase,
+    CreateTable,
+    DropDatabase,
+    DropTables,
+    Intent,
+    RenameTables,
+    RenameTo,
+    TruncateTable,
+)
+from cdcflow.sources.mysql.ddl_types import logical_of
+from cdcflow.sources.mysql.reshape import Outcome, Server, TableExtras
+from tests.servers.mysql_session import rows
+
+_MODES = {"REAL_AS_FLOAT": 0, "ANSI_QUOTES": 2, "ORACLE": 9, "NO_BACKSLASH_ESCAPES": 20, "STRICT_TRANS_TABLES": 21}
+
+
+def charsets_of(connection: Connection[Any]) -> Charsets:
+    """Read a server's charsets."""
+    found = rows(
+        connection, "SELECT character_set_name, default_collate_name, maxlen FROM information_schema.character_sets"
+    )
+    try:
+        pairs = rows(
+            connection,
+            "SELECT full_collation_name, character_set_name"
+            " FROM information_schema.collation_character_set_applicability",
+        )
+    except Exception:
+        pairs = rows(connection, "SELECT collation_name, character_set_name FROM information_schema.collations")
+    return Charsets(
+        {name: collation for name, collation, _ in found},
+        {name: width for name, _, width in found},
+        {collation: charset for collation, charset in pairs if charset},
+    )
+
+
+@dataclass
+class Difference:
+    """Where a shape that was said to be certain is not the server's."""
+
+    sql: str
+    what: str
+
+
+class World:
+    """Follows the statements of the binlog from an empty database on."""
+
+    def __init__(self, connection: Connection[Any], flavour: Flavour) -> None:
+        self.connection, self.flavour = connection, flavour
+        self.charsets = charsets_of(connection)
+        self.tables: dict[TableName, tuple[Table, TableExtras]] = {}
+        self.collations: dict[str, str] = {}
+        self.certain = self.uncertain = 0
+        self.doubts: list[tuple[str, tuple[str, ...]]] = []
+        self.differences: list[Difference] = []
+
+    def run(self, sql: str, database: str) -> bool:
+        """Run a statement, follow what the binlog has of it, and compare. False where the server refused it."""
+        file, position = self._end()
+        try:
+            rows(self.connection, sql.replace("%", "%"), None)
+        except Exception:
+            return False
+        mode = sum(
+            1 << bit
+            for name, bit in _MODES.items()
+            if name in rows(self.connection, "SELECT @@sql_mode")[0][0].split(",")
+        )
+        for text, where in self._statements(file, position, database):
+            for intent in intents(text, where, self.flavour, mode):
+                for name, outcome in self._follow(intent):
+                    self._compare(text, name, outcome)
+        return True
+
+    def _end(self) -> tuple[str, int]:
+        for statement in ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
+            try:
+                return rows(self.connection, statement)[0][:2]  # type: ignore[return-value]
+            except Exception:
+                continue
+        raise AssertionError("no binary log")
+
+    def _statements(self, file: str, position: int, database: str) -> list[tuple[str, str]]:
+        found = []
+        for event in rows(self.connection, f"SHOW BINLOG EVENTS IN '{file}' FROM {position}"):
+            if event[2] != "Query":
+                continue
+            text = re.sub(r" /\* xid=\d+ \*/$", "", event[5])
+            used = re.match(r"use `((?:[^`]|``)*)`; ", text)
+            where = used.group(1).replace("``", "`") if used else database
+            found.append((text[used.end() :] if used else text, where))
+        return found
+
+    def _server(self, database: str) -> Server:
+        return Server(self.flavour, self.charsets, self.collations.get(database, ""))
+
+    def _follow(self, intent: Intent) -> list[tuple[TableName, Outcome | None]]:
+        match intent:
+            case CreateDatabase():
+                given = self.charsets.resolve(
+                    intent.charset, intent.collation, False, self.collations.get(intent.name, "latin1_german2_ci")
+                )
+                self.collations[intent.name] = given[1]
+                return []
+            case DropDatabase():
+                self.tables = {name: held for name, held in self.tables.items() if name.schema != intent.name}
+                return []
+            case CreateTable():
+                if intent.if_not_exists and intent.name in self.tables:
+                    return []
+                like, extras = self.tables.get(intent.like, (None, None)) if intent.like else (None, None)
+                outcome = reshape.create(
+                    intent,
+                    server=self._server(intent.name.schema),
+                    like=like,
+                    collation=extras.collation if extras else "",
+                )
+                self.tables[intent.name] = outcome.table, outcome.extras
+                return [(intent.name, outcome)]
+            case DropTables():
+                for name in intent.names:
+                    self.tables.pop(name, None)
+                return []
+            case RenameTables():
+                for old, new in intent.pairs:
+                    self.tables[new] = self._renamed(*self.tables.pop(old), new)
+                return [(new, None) for _, new in intent.pairs if new in self.tables]
+            case AlterTable():
+                table, extras = self.tables.pop(intent.name)
+                outcome = reshape.apply(table, intent.changes, extras=extras, server=self._server(intent.name.schema))
+                new = next((change.new for change in intent.changes if isinstance(change, RenameTo)), intent.name)
+                assert outcome.table.name == new
+                self.tables[new] = outcome.table, outcome.extras
+                self._check_numbers(table, outcome.table)
+                return [(new, outcome)]
+            case TruncateTable():
+                return []
+        raise AssertionError(intent)
+
+    @staticmethod
+    def _renamed(table: Table, extras: TableExtras, new: TableName) -> tuple[Table, TableExtras]:
+        return replace(table, name=new), extras
+
+    @staticmethod
+    def _check_numbers(before: Table, after: Table) -> None:
+        numbers = [column.number for column in after.columns]
+        assert 0 not in numbers
+        assert len(set(numbers)) == len(numbers)
+
+    def _compare(self, sql: str, name: TableName, outcome: Outcome | None) -> None:
+        seen = observed(self.connection, self.flavour, name)
+        if outcome is not None and outcome.uncertain:
+            self.uncertain += 1
+            self.doubts.append((sql, outcome.doubts))
+            self.tables[name] = (
+                replace(
+                    seen,
+                    columns=tuple(replace(column, number=at) for at, column in enumerate(seen.columns, 1)),
+                    indexes=outcome.table.indexes,
+                ),
+                replace(outcome.extras, collation=table_collation(self.connection, name)),
+            )
+            return
+        self.certain += 1
+        told, extras = self.tables[name]
+        self.differences.extend(Difference(sql, what) for what in differences(told, seen))
+        collation = table_collation(self.connection, name)
+        if extras.collation != collation:
+            self.differences.append(Difference(sql, f"default {extras.collation}, but {collation}"))
+
+
+def table_collation(connection: Connection[Any], name: TableName) -> str:
+    found = rows(
+        connection,
+        "SELECT table_collation FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+        [name.schema, name.table],
+    )
+    return str(found[0][0])
+
+
+def differences(told: Table, seen: Table) -> list[str]:
+    """Say in words where two shapes differ."""
+    if told.column_names != seen.column_names:
+        return [f"columns {told.column_names}, but {seen.column_names}"]
+    found = [
+        f"column {one.name}: {what} {getattr(one, what)!r}, but {getattr(other, what)!r}"
+        for one, other in zip(told.columns, seen.columns, strict=True)
+        for what in ("type", "logical", "nullable", "generated", "identity", "default")
+        if getattr(one, what) != getattr(other, what)
+        and not (what == "default" and all((getattr(each, what) or "").startswith("(") for each in (one, other)))
+    ]
+    for what in ("key", "primary_key"):
+        if getattr(told, what) != getattr(seen, what):
+            found.append(f"{what} {getattr(told, what)}, but {getattr(seen, what)}")
+    return found
+
+
+def observed(connection: Connection[Any], flavour: Flavour, name: TableName) -> Table:
+    """Return what information_schema says of a table."""
+    srs = "srs_id" if flavour.engine == "mysql" else "NULL"
+    generation = "generation_expression"
+    found = rows(
+        connection,
+        "SELECT column_name, column_type, character_set_name, collation_name, is_nullable, column_default, extra,"
+        f" {srs}, {generation} FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+        " ORDER BY ordinal_position",
+        [name.schema, name.table],
+    )
+    columns = tuple(_column(flavour, *row) for row in found)
+    nullable = {column.name: column.nullable for column in columns}
+    keys: dict[str, list[tuple[str | None, Any]]] = {}
+    for index, column, prefix in rows(
+        connection,
+        "SELECT index_name, column_name, sub_part FROM information_schema.statistics"
+        " WHERE table_schema = %s AND table_name = %s AND non_unique = 0 ORDER BY index_name, seq_in_index",
+        [name.schema, name.table],
+    ):
+        keys.setdefault(index, []).append((column, prefix))
+    shown = rows(connection, f"SHOW INDEX FROM `{name.schema}`.`{name.table.replace('`', '``')}` WHERE Non_unique = 0")
+    order = list(dict.fromkeys(row[2] for row in shown))
+    primary = tuple(str(column) for column, _ in keys.get("PRIMARY", []))
+    key = primary
+    for index in order:
+        parts = keys[index]
+        if not key and all(column and prefix is None and not nullable[column] for column, prefix in parts):
+            key = tuple(str(column) for column, _ in parts)
+    return Table(name, 0, columns, key=key, primary_key=primary, engine=flavour.engine)
+
+
+def _column(
+    flavour: Flavour,
+    name: str,
+    text: str,
+    charset: str | None,
+    collation: str | None,
+    nullable: str,
+    default: Any,
+    extra: str,
+    srid: Any,
+    generation: Any,
+) -> Column:
+    if isinstance(text, bytes):
+        text = text.decode()
+    labels = _labels(text) if text.startswith(("enum(", "set(")) else ()
+    native = NativeType(
+        text,
+        unsigned="unsigned" in text,
+        charset=charset or "",
+        collation=collation or "",
+        labels=labels,
+        srid=-1 if srid is None else int(srid),
+        element=NativeType("float") if text.startswith("vector") else None,
+    )
+    kind = "virtual" if "VIRTUAL" in extra else "stored" if "STORED" in extra else ""
+    return Column(
+        name,
+        native,
+        logical_of(native),
+        nullable=nullable == "YES",
+        default=None if kind else _default(flavour, default, extra, text),
+        generated=kind,
+        identity="by default" if "auto_increment" in extra else "",
+    )
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    found = re.findall(r"'((?:[^'\\]|''|\\.)*)'", text)
+    back = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\0": "\0", "''": "'"}
+    return tuple(re.sub(r"\\.|''", lambda match: back.get(match.group(), match.group()), label) for label in found)
+
+
+def _default(flavour: Flavour, default: Any, extra: str, text: str) -> str | None:
+    if isinstance(default, bytes):
+        default = default.decode("utf-8", "replace")
+    if default is None or (flavour.engine == "mariadb" and default == "NULL"):
+        return None
+    now = re.match(r"current_timestamp(?:\((\d*)\))?$", default, re.I)
+    if now and ("DEFAULT_GENERATED" in extra or flavour.engine == "mariadb"):
+        digits = now.group(1) or ""
+        return f"CURRENT_TIMESTAMP({digits})" if digits not in ("", "0") else "CURRENT_TIMESTAMP"
+    if flavour.engine == "mysql":
+        if "DEFAULT_GENERATED" in extra:
+            return f"({default})"
+        if text.startswith(("bit", "binary", "varbinary")) and default.startswith(("b'", "0x")):
+            return str(default)
+        return literal(default)
+    if re.match(r"-?[\d.]+(e[+-]?\d+)?$", default):
+        return literal(default)
+    if default.startswith("b'"):
+        return str(default)
+    if default.startswith("x'"):
+        return "0x" + default[2:-1]
+    if default.startswith("'"):
+        (value,) = _labels(default)
+        if text.startswith(("binary", "varbinary")):
+            return "0x" + value.encode().hex().upper()
+        return literal(value)
+    return f"({default})"
