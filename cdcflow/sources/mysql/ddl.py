@@ -225,8 +225,7 @@ def _create(walk: Reader, database: str, sql_mode: int) -> list[Intent]:
     while walk.take_any("ONLINE", "OFFLINE"):
         pass
     unique = walk.take("UNIQUE")
-    if not unique:
-        walk.take_any("FULLTEXT", "SPATIAL", "VECTOR")
+    sort = walk.take_any("FULLTEXT", "SPATIAL", "VECTOR")
     if not walk.take("INDEX"):
         return _nothing(walk)
     absent = if_not_exists(walk)
@@ -236,7 +235,7 @@ def _create(walk: Reader, database: str, sql_mode: int) -> list[Intent]:
     if not walk.take("ON"):
         raise UnreadError("CREATE INDEX without ON")
     table = table_name(walk, database)
-    return [AlterTable(table, (AddKey(name, key_parts(walk), False, unique, absent, replaces),))]
+    return [AlterTable(table, (AddKey(name, key_parts(walk), False, unique, sort, absent, replaces),))]
 
 
 def _create_table(walk: Reader, database: str, sql_mode: int, replaces: bool) -> Intent:
@@ -272,7 +271,7 @@ def _create_table(walk: Reader, database: str, sql_mode: int, replaces: bool) ->
 def _with_columns(walk: Reader, name: TableName, sql_mode: int, absent: bool, replaces: bool) -> CreateTable:
     body = create_body(walk.inside(), sql_mode)
     options, others = create_options(walk)
-    doubts: list[str] = []
+    doubts = list(body.doubts)
     if "SELECT" in others:
         doubts.append("more of its columns are those of a SELECT")
     if "?" in others:

@@ -26,6 +26,7 @@ from cdcflow.sources.mysql.ddl_intents import (
     RenameTo,
     RowsChange,
     SetDefault,
+    Unsure,
 )
 from cdcflow.sources.mysql.ddl_tokens import Mark, Reader, UnreadError, words
 
@@ -366,16 +367,20 @@ def _key(reader: Reader) -> Change | None:
         if not reader.sees_symbol("(") and not reader.sees("USING") and not reader.sees("TYPE"):
             name = reader.name()
         return AddKey(name, _parts(reader), if_not_exists=absent)
-    if reader.take("FOREIGN", "KEY") or reader.take("CHECK"):
-        _rest(reader, "")
-        return Harmless("a constraint")
-    if reader.take_any("FULLTEXT", "SPATIAL", "INDEX", "KEY") or _is_vector_index(reader):
-        reader.take("VECTOR")
+    if reader.take("FOREIGN", "KEY"):
+        return _rest(reader, "ADD FOREIGN KEY")
+    if reader.take("CHECK"):
+        if reader.inside().now.word == "JSON_VALID":  # which makes a text MariaDB's JSON
+            _rest(reader, "")
+            return Unsure("a check of JSON")
+        return _rest(reader, "ADD CHECK")
+    if reader.now.word in ("FULLTEXT", "SPATIAL", "INDEX", "KEY") or _is_vector_index(reader):
+        kind = reader.take_any("FULLTEXT", "SPATIAL", "VECTOR")
         reader.take_any("INDEX", "KEY")
         absent = if_not_exists(reader)
         if not reader.sees_symbol("(") and not reader.sees("USING") and not reader.sees("TYPE"):
             name = reader.name()
-        return AddKey(name, _parts(reader), unique=False, if_not_exists=absent)
+        return AddKey(name, _parts(reader), unique=False, kind=kind, if_not_exists=absent)
     if constrained:
         raise UnreadError("a constraint of a kind that is not known")
     reader.at = start
@@ -406,15 +411,12 @@ def _parts(reader: Reader) -> tuple[KeyPart, ...]:
     parts: list[KeyPart] = []
     for part in reader.inside().split():
         if part.sees_symbol("("):
-            parts.append(KeyPart("", whole=False))
+            parts.append(KeyPart(""))
             continue
-        column = part.name()
-        whole = not part.sees_symbol("(")
-        if not whole:
-            part.inside()
-        if part.take("WITHOUT", "OVERLAPS"):
-            whole = False
-        parts.append(KeyPart(column, whole))
+        column, length = part.name(), 0
+        if part.sees_symbol("("):
+            length = int(part.inside().next().text)
+        parts.append(KeyPart(column, length, part.take("DESC")))
     while not reader.ended and not reader.sees("PARTITION", "BY"):
         reader.next()
     return tuple(parts)
@@ -437,6 +439,8 @@ def _body(reader: Reader, sql_mode: int) -> Body:
         key = _key(part)
         if isinstance(key, AddKey):
             body.keys.append(key)
+        elif isinstance(key, Unsure):
+            body.doubts.append(key.what)
         elif key is None:
             body.columns.append(_column(part, sql_mode))
             if not part.ended:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdcflow.model.schema import Column, Logical, NativeType, Table
+from cdcflow.sources.mysql import types
 from cdcflow.sources.mysql.ddl_intents import Change, NotUnderstood, RowsChange
 
 # sql_mode bits: a statement that would change a value fails instead.
@@ -79,7 +80,7 @@ def _of_kept(old: Column, new: Column, strict: bool) -> str:
 
 def same_values(old: NativeType, new: NativeType, was: Logical, now: Logical, *, strict: bool = False) -> bool:
     """Whether every value reads the same in the new type, or the server would have refused to convert it."""
-    one, other = _base(old), _base(new)
+    one, other = types.base(old.text), types.base(new.text)
     if one in _INTEGERS and other in _INTEGERS:
         return strict or _fits(old, new)
     if was != now:
@@ -103,10 +104,6 @@ def same_values(old: NativeType, new: NativeType, was: Logical, now: Logical, *,
     return one == other == "vector" and sizes <= wider
 
 
-def _base(native: NativeType) -> str:
-    return native.text.partition("(")[0].partition(" ")[0]
-
-
 def _plain(native: NativeType) -> str:
     """Return the type without what does not change values."""
     return native.text.partition(" /*")[0].replace(" zerofill", "")
@@ -118,7 +115,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def _fits(old: NativeType, new: NativeType) -> bool:
-    bits, wider = _INTEGERS[_base(old)], _INTEGERS[_base(new)]
+    bits, wider = _INTEGERS[types.base(old.text)], _INTEGERS[types.base(new.text)]
     if old.unsigned == new.unsigned:
         return bits <= wider
     return old.unsigned and bits < wider

@@ -87,10 +87,11 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """One part of an index. `whole` is False for a prefix (`name(10)`); an expression has no column."""
+    """One part of an index. `length` is a prefix's (`name(10)`), 0 for the whole; an expression has no column."""
 
     column: str
-    whole: bool = True
+    length: int = 0
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +158,16 @@ class RenameTo:
 
 @dataclass(frozen=True, slots=True)
 class AddKey:
-    """An index, the primary key among them; `name` is '' where the server finds one."""
+    """An index, the primary key among them; `name` is '' where the server finds one.
+
+    `kind` is FULLTEXT, SPATIAL or VECTOR, or ''.
+    """
 
     name: str
     parts: tuple[KeyPart, ...]
     primary: bool = False
     unique: bool = True
+    kind: str = ""
     if_not_exists: bool = False
     replaces: bool = False  # MariaDB's CREATE OR REPLACE INDEX
 
@@ -202,6 +207,13 @@ class RowsChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsure:
+    """The rows stay as they are, but what the shape is now is for the server to say."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotUnderstood:
     """A clause that this reader does not know: what it changes is to be asked of the server."""
 
@@ -222,6 +234,7 @@ Change = (
     | RenameKey
     | Harmless
     | RowsChange
+    | Unsure
     | NotUnderstood
 )
 

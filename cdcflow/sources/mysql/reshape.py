@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cdcflow.engines.mysql.names import table_id
-from cdcflow.model.schema import Column, Logical, NativeType, Table
+from cdcflow.model.schema import Column, Logical, NativeType, ReplicaIdentity, Table, TableName
+from cdcflow.sources.mysql import types
 from cdcflow.sources.mysql.ddl_charsets import Charsets
-from cdcflow.sources.mysql.ddl_columns import TEXTS
-from cdcflow.sources.mysql.ddl_defaults import default_of, implicit_default
+from cdcflow.sources.mysql.ddl_defaults import default_of
 from cdcflow.sources.mysql.ddl_effect import Effect, effect
 from cdcflow.sources.mysql.ddl_intents import (
     AddColumn,
@@ -34,12 +34,16 @@ from cdcflow.sources.mysql.ddl_intents import (
     RenameKey,
     RenameTo,
     SetDefault,
+    Unsure,
 )
 from cdcflow.sources.mysql.ddl_keys import Keys
 from cdcflow.sources.mysql.ddl_tokens import Flavour
-from cdcflow.sources.mysql.ddl_types import SIZES, base_of, resolve, sized
+from cdcflow.sources.mysql.ddl_types import SIZES, resolve, sized, with_implicit
 
-__all__ = ["Effect", "Outcome", "Server", "TableExtras", "apply", "create", "effect"]
+__all__ = ["Effect", "Outcome", "Server", "TableExtras", "apply", "create", "effect", "renamed"]
+
+# What a MariaDB table under system versioning has beside its own columns.
+_PERIOD = ("ROW START", "ROW END")
 
 Read = Callable[[], Table | None]
 
@@ -49,13 +53,15 @@ class Server:
     """What the meaning of a statement depends on besides the table.
 
     `database_collation` is the default of the table's database (CREATE TABLE and CONVERT TO .. DEFAULT);
-    `explicit_timestamps` the session's `explicit_defaults_for_timestamp`.
+    `explicit_timestamps` the session's `explicit_defaults_for_timestamp`; `partial_images` is true where
+    binlog_row_image is not FULL.
     """
 
     flavour: Flavour
     charsets: Charsets
     database_collation: str = ""
     explicit_timestamps: bool = True
+    partial_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,8 @@ def create(
     `like` and `collation` are the shape and default collation of the table that LIKE names; with a LIKE whose
     shape is not known the outcome has no columns and a doubt.
     """
-    empty = Table(wanted.name, table_id(wanted.name), (), engine=server.flavour.engine)
+    identity = ReplicaIdentity.DEFAULT if server.partial_images else ReplicaIdentity.FULL
+    empty = Table(wanted.name, table_id(wanted.name), (), identity=identity, engine=server.flavour.engine)
     if like is not None:
         shape = replace(
             like, name=wanted.name, id=empty.id, foreign_keys=(), version=0, partition_of=None, partitioned=False
@@ -132,6 +139,11 @@ def create(
     return draft.outcome(read)
 
 
+def renamed(table: Table, name: TableName) -> Table:
+    """Return the table under another name: the same rows, so its columns keep their numbers."""
+    return replace(table, name=name, id=table_id(name), indexes=Keys(table).indexes(name), version=table.version + 1)
+
+
 def _same(one: str, other: str) -> bool:
     """Whether both name one column or index: case does not matter."""
     return one == other or one.lower() == other.lower()
@@ -144,7 +156,6 @@ class _Draft:
         self.table, self.server = table, server
         numbered = all(column.number for column in table.columns)
         self.before = [column if numbered else replace(column, number=at) for at, column in enumerate(table.columns, 1)]
-        self.numbers = {column.number for column in self.before}
         self.top = max([extras.top, *(column.number for column in self.before)])
         self.collation = extras.collation
         self.name = table.name
@@ -157,6 +168,8 @@ class _Draft:
         self.structural: list[str] = []
         self.doubts: dict[int, tuple[str, ...]] = {}
         self.defined: list[tuple[int, str, Definition]] = []
+        if any(column.generated and column.default in _PERIOD for column in table.columns):
+            self.structural.append("a system-versioned table")
 
     def note(self, change: Change) -> None:
         """Take up one clause."""
@@ -188,6 +201,8 @@ class _Draft:
                 self.keys.drop(change)
             case RenameKey():
                 self.keys.rename(change)
+            case Unsure():
+                self.structural.append(change.what)
             case NotUnderstood():
                 self.structural.append("a clause that is not understood")
             case _:
@@ -196,6 +211,8 @@ class _Draft:
     def place(self) -> None:
         """Bring the columns into the order that the server gives them."""
         if self.convert:
+            if not self.convert.charset and self.server.flavour.engine == "mariadb":
+                self.structural.append("the database's charset as MariaDB means it")
             self._default_charset(self.convert.charset or "default", self.convert.collation)
         for number, name, definition in self.defined:
             self._resolve(number, name, definition)
@@ -213,7 +230,8 @@ class _Draft:
         self.keys.settle()
         required = {name.lower() for name in self.keys.primary()}
         self.columns = [
-            replace(column, nullable=False) if column.name.lower() in required else column for column in self.columns
+            with_implicit(replace(column, nullable=False)) if column.name.lower() in required else column
+            for column in self.columns
         ]
 
     def outcome(self, read: Read | None) -> Outcome:
@@ -225,8 +243,9 @@ class _Draft:
         if current is not None:
             self._take_over(current)
         columns = tuple(self.columns)
-        indexes = self.keys.indexes({column.name.lower(): column for column in columns})
+        indexes = self.keys.indexes(self.name)
         key, primary = self.keys.found(columns)
+        doubts.extend(why for why in self.keys.doubts if why not in doubts)
         if current is not None and (self.structural or self.keys.doubts):
             indexes, key, primary = current.indexes, current.key, current.primary_key
         shape = replace(
@@ -236,6 +255,7 @@ class _Draft:
             columns=columns,
             key=key,
             primary_key=primary,
+            identity=self.table.identity if key else ReplicaIdentity.FULL,
             indexes=indexes,
         )
         changed = shape != self.table or [c.number for c in columns] != [c.number for c in self.table.columns]
@@ -287,12 +307,9 @@ class _Draft:
             number=number,
             explicit_timestamps=self.server.explicit_timestamps,
         )
-        column = found.column
-        if number not in self.numbers and not column.nullable and column.default is None:
-            column = replace(column, missing=implicit_default(column))
-        self.after[number] = column
+        self.after[number] = found.column
         doubts = found.doubts
-        if self.convert and base_of(found.column.type) in TEXTS and definition.type.charset:
+        if self.convert and types.base(found.column.type.text) in types.TEXTS and definition.type.charset:
             doubts = (*doubts, "CONVERT TO CHARACTER SET beside a charset of its own")
         if doubts:
             self.doubts[number] = doubts
@@ -302,8 +319,8 @@ class _Draft:
         now = self.after[found.number] if found else None
         if found is None or now is None:
             return
-        kept = default_of(change.default, now.type, now.logical, self.server.flavour)
-        self.after[found.number] = replace(now, default=kept.text, missing=kept.missing)
+        kept = default_of(change.default, now.type, self.server.flavour)
+        self.after[found.number] = with_implicit(replace(now, default=kept.text, missing=kept.missing))
         if kept.doubt:
             self.doubts[found.number] = (kept.doubt,)
 
@@ -333,8 +350,8 @@ class _Draft:
 
     def _converted(self, column: Column) -> Column:
         native = column.type
-        base = base_of(native)
-        if not native.charset or (base not in TEXTS and base not in ("enum", "set")):
+        base = types.base(native.text)
+        if not native.charset:
             return column
         charsets = self.server.charsets
         charset = charsets.charset_of[self.collation]
