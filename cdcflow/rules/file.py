@@ -110,7 +110,8 @@ class TableRule(Defaults):
         str,
         BeforeValidator(_pattern),
         Field(
-            description='Glob over "schema.table" (MySQL: "database.table"): `*`, `?`, `[abc]`. Case matters. A name in "..." is literal.'
+            description='Glob over "schema.table" (MySQL: "database.table"): `*`, `?`, `[abc]`. Case matters. '
+            'A name in "..." is literal.'
         ),
     ]
     exclude: bool = Field(
