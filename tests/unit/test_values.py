@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcflow.codecs import types_page
 from cdcflow.codecs.values import (
     BUILT_IN,
     Array,
@@ -386,12 +385,6 @@ def test_plain_values_fit_into_json_without_loss() -> None:
     assert plain([datetime(2024, 1, 1, tzinfo=UTC), b"\x01", None]) == ["2024-01-01 00:00:00+00", "\\x01", None]
     assert plain(Json('{"a": 0.5, "b": 0.12345678901234567890}')) == {"a": 0.5, "b": "0.12345678901234567890"}
     assert plain(Range(1, None)) == {"lower": 1, "upper": None, "bounds": "[)"}
-
-
-def test_the_types_page_is_up_to_date() -> None:
-    assert types_page.PAGE.read_text(encoding="utf-8") == types_page.render(), (
-        "run: python -m cdcflow.codecs.types_page"
-    )
 
 
 def test_documents_that_no_encoder_takes_as_they_are_become_text() -> None:

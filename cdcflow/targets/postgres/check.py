@@ -14,7 +14,7 @@ from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog, types
 from cdcflow.targets.postgres.catalog import Shape, TargetTable
-from cdcflow.targets.postgres.compare import is_narrower, long_names, problems
+from cdcflow.targets.postgres.compare import is_narrower, long_names, needed, problems
 
 OLDEST, NEWEST = 14, 18
 STATE_SCHEMA = "cdcflow"
@@ -311,7 +311,7 @@ def _types_that_differ(route: Route, table: TargetTable) -> Iterator[Finding]:
         if there is None or there.type == column.type.text:
             continue
         alter = f"ALTER TABLE {qualified(route.target)} ALTER COLUMN {ident(name)} TYPE {column.type.text}"
-        found = f"column {ident(name)} is {there.type}, the source's is {column.type.text}"
+        found = f"column {ident(name)} is {there.type}, {needed(route)} {column.type.text}"
         if is_narrower(column.type.text, there.type):
             found += ": a value that does not fit stops the pipeline"
             yield Finding(Level.WARNING, "target.column_type", str(route.target), found, alter)

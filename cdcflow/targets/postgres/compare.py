@@ -10,7 +10,7 @@ from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
 from cdcflow.targets.postgres.catalog import TargetTable
 from cdcflow.targets.postgres.ddl import column_line, column_list
-from cdcflow.targets.postgres.foreign import LONGEST_NAME_BYTES
+from cdcflow.targets.postgres.foreign import LONGEST_NAME_BYTES, is_foreign
 
 _KINDS = {
     "v": "a view",
@@ -87,13 +87,18 @@ def refuse(route: Route, found: list[Problem]) -> None:
         )
 
 
+def needed(route: Route) -> str:
+    """Return what stands before a column's type, which is the source's own only where the engine is the same."""
+    return "the source's values need" if is_foreign(route.source) else "the source has it as"
+
+
 def _missing_columns(route: Route, table: TargetTable) -> list[Problem]:
     alter = f"ALTER TABLE {qualified(route.target)} ADD COLUMN "
     found = [
         Problem(
             "target.column",
             f"table {route.target} has no column {ident(name)}",
-            f"the source has it as {column.type.text}",
+            f"{needed(route)} {column.type.text}",
             alter + column_line(column, name, nullable=True),
         )
         for column, name in route.columns

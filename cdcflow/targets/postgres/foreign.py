@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import date
 from hashlib import blake2b
 
 from cdcflow.engines.postgres.names import literal, qualified
@@ -175,13 +176,20 @@ def _dated(route: Route, column: Column, value: str) -> str | None:
     """Return a literal value of a column; of a date that no calendar has, what the route makes of it."""
     if column.logical not in _DATED:
         return None if "\0" in value else value
-    found = _DAY.fullmatch(value)
-    if found is not None and all(int(part) for part in found.groups()):
+    if _is_in_calendar(value):
         return value
     if route.zero_dates is not ZeroDates.EPOCH:
         return None
     clock = {Logical.DATE: "", Logical.TIMESTAMP: " 00:00:00", Logical.TIMESTAMPTZ: " 00:00:00+00"}
     return "1970-01-01" + clock[column.logical]
+
+
+def _is_in_calendar(value: str) -> bool:
+    found = _DAY.fullmatch(value)
+    try:
+        return found is not None and bool(date(int(found[1]), int(found[2]), int(found[3])))
+    except ValueError:
+        return False
 
 
 def left_out(route: Route) -> list[tuple[str, str]]:
