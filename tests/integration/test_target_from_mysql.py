@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from cdcflow.engines.mysql.connect import connect, flavour
-from cdcflow.errors import RowRejected
+from cdcflow.errors import ConfigError, RowRejected
 from cdcflow.model.change import SchemaChange
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.frame import UNCHANGED, Cell
@@ -515,6 +517,32 @@ def test_a_name_too_long_for_postgresql_is_a_blocker(target_db: Database) -> Non
     wanted = route(my_table(my_id(), my("c" * 64)))
     found = [each for each in PostgresTarget(target_db.url, "shop").check([wanted]) if each.level == "blocker"]
     assert [each.name for each in found] == ["target.name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "word"), [("pg_shop.t", "v", "pg_shop"), ("shop.t", "ctid", "ctid"), ("shop.t", "xmin", "xmin")]
+)
+def test_a_name_that_postgresql_keeps_for_itself_is_a_blocker(
+    target_db: Database, name: str, column: str, word: str
+) -> None:
+    wanted = route(my_table(my_id(), my(column), name=name))
+    target = PostgresTarget(target_db.url, "shop")
+    found = [each for each in target.check([wanted]) if each.level == "blocker"]
+    assert [(each.name, word in each.found) for each in found] == [("target.name", True)]
+    with pytest.raises(ConfigError, match=word):
+        target.create(wanted)
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["a small batch", "a large batch"])
+def test_a_value_too_long_for_an_index_is_told_with_its_row(fed: Fed, target_db: Database, large: bool) -> None:
+    wide = Index("v", ("v",), False, "CREATE INDEX `v` ON `shop`.`t` (`v`)")
+    wanted = route(my_table(my_id(), my("v", "varchar(3072)"), indexes=(wide,)))
+    fed.target.create(wanted)
+    fed.target.finish([wanted])
+    with pytest.raises(RowRejected) as caught:
+        fed.apply(wanted, [("I", None, [b"17", base64.b85encode(random.Random(5).randbytes(2400))])], large=large)
+    assert "17" in caught.value.at
+    assert "t_v" in caught.value.why
 
 
 # -- as the catalogs of real servers tell it

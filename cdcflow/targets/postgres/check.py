@@ -14,7 +14,7 @@ from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import TableName
 from cdcflow.targets.postgres import catalog, types
 from cdcflow.targets.postgres.catalog import Shape, TargetTable
-from cdcflow.targets.postgres.compare import is_narrower, long_names, needed, problems
+from cdcflow.targets.postgres.compare import bad_names, is_narrower, needed, problems
 
 OLDEST, NEWEST = 14, 18
 STATE_SCHEMA = "cdcflow"
@@ -64,7 +64,7 @@ class _Check:
         yield from self._extensions(shapes)
         for route, shape in shapes:
             yield from self._types(route, shape)
-            for each in long_names(route):
+            for each in bad_names(route):
                 yield Finding(Level.BLOCKER, each.name, str(route.target), f"{each.what}: {each.why}", each.do)
             if shape.table is None:
                 yield _ok("target.table", str(route.target), f"will be made like {route.source.name}")

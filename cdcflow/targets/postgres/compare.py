@@ -23,6 +23,9 @@ _KINDS = {
     "t": "an internal table",
 }
 
+# https://www.postgresql.org/docs/current/ddl-system-columns.html
+_SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -34,10 +37,30 @@ class Problem:
     do: str
 
 
-def long_names(route: Route) -> list[Problem]:
-    """Find names for the target that the server would cut short, so that nobody finds them again."""
+def bad_names(route: Route) -> list[Problem]:
+    """Find names that the server would cut short, so that nobody finds them again, or keeps for itself."""
+    source = route.source.name
+    found = [
+        Problem(
+            "target.name",
+            f"column {ident(name)} cannot be made at the target",
+            "every table of PostgreSQL has a column of its own of that name",
+            f"give it another one in the rules of {source} (`columns: rename`)",
+        )
+        for _, name in route.columns
+        if name in _SYSTEM_COLUMNS
+    ]
+    if route.target.schema.startswith("pg_"):
+        found.append(
+            Problem(
+                "target.name",
+                f"schema {ident(route.target.schema)} cannot be made at the target",
+                "PostgreSQL keeps names that begin with pg_ for itself",
+                f"give {source} another schema in the rules (`to:`)",
+            )
+        )
     names = [route.target.schema, route.target.table, *(name for _, name in route.columns)]
-    return [
+    return found + [
         Problem(
             "target.name",
             f"{ident(name)} is too long for a name at the target",

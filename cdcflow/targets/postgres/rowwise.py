@@ -27,6 +27,9 @@ HOLDS_NUL = "the target rejects a row: a text holds the character U+0000"
 # unique_violation, exclusion_violation: another row has the value.
 _TAKEN = ("23505", "23P01")
 
+# program_limit_exceeded
+_TOO_LARGE = "54000"
+
 _LIMITED = re.compile(r"character(?: varying)?\((\d+)\)")
 
 
@@ -233,8 +236,10 @@ def _too_long(change: Change) -> str | None:
 
 
 def is_about_a_row(error: psycopg.Error) -> bool:
-    """Whether the server refused what a row holds: bad data, a constraint, a view's check, or a trigger's word."""
-    return (error.sqlstate or "")[:2] in ("22", "23", "44", "45", "P0")
+    """Whether the server refused what a row holds: bad data, a constraint, a view's check, a trigger's word, or more
+    than a page or an index entry takes."""
+    state = error.sqlstate or ""
+    return state[:2] in ("22", "23", "44", "45", "P0") or state == _TOO_LARGE
 
 
 def _holds_nul(change: Change) -> RowRejected:

@@ -20,7 +20,7 @@ from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.ops.logs import get_logger
 from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, foreign, types
 from cdcflow.targets.postgres.applier import Applier
-from cdcflow.targets.postgres.compare import long_names, problems, refuse
+from cdcflow.targets.postgres.compare import bad_names, problems, refuse
 from cdcflow.targets.postgres.loader import PostgresLoader
 from cdcflow.targets.sql import bookkeeping
 
@@ -85,7 +85,7 @@ class PostgresTarget:
         return row == (True,)
 
     def create(self, route: Route) -> None:
-        refuse(route, long_names(route))
+        refuse(route, bad_names(route))
         lost = foreign.left_out(route)
         with self._connected() as connection, connection.transaction():
             connection.execute(_DDL_LOCK)
