@@ -239,9 +239,11 @@ class Following:
             past = record.state is TableState.CATCHING_UP and self._passed.covers(parse(record.copied_upto))
             return lifecycle.live(record) if past else None
 
-        for table_id in self._roster.ids(TableState.CATCHING_UP):
-            if table_id not in self._roster.following:
-                continue
+        joining = [each for each in self._roster.ids(TableState.CATCHING_UP) if each in self._roster.following]
+        if self._beat is not None and any(promoted(self._roster.record(each)) for each in joining):
+            # A live table is replayed from the recorded position, and its copy may hold more than what is behind that.
+            self._move()
+        for table_id in joining:
             record = self._roster.change(table_id, promoted)
             if record is not None:
                 self._ledger.let_go(table_id)

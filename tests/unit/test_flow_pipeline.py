@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cdcflow.errors import (
@@ -173,6 +173,7 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(moment: str, nth: int) -
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([moment for moment, _ in MOMENTS]), st.integers(1, 8)), max_size=6))
+@example([("after save", 1), ("put live", 1)])  # a copy ahead of the recorded position, called live, then killed
 def test_any_series_of_kills_loses_and_doubles_nothing(kills: list[tuple[str, int]]) -> None:
     stage = shop()
     for seed, (moment, nth) in enumerate(kills):
