@@ -34,6 +34,7 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.floattext_cy",
     "cdcflow.codecs.mysqlcells_cy",
     "cdcflow.codecs.mysqltext_cy",
+    "cdcflow.codecs.mysqlload_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 
