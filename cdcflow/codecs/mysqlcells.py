@@ -20,6 +20,7 @@ GEOMETRY = 6  # EWKB in hex -> SRID and WKB as MySQL stores them
 VECTOR = 7  # {1,2.5} -> little-endian floats
 PADDED = 8  # trailing spaces go: a CHAR column does not keep them
 YEAR = 9  # 0 -> 0000, which would be read as the year 2000
+FLAG = 10  # t, f -> the byte 1 or 0, for a BIT column
 
 _NUMBER_BYTES = b"0123456789+-.eE"
 
@@ -53,6 +54,8 @@ def converted(kind: int, text: bytes) -> bytes:
         return _vector(text)
     if kind == PADDED:
         return text.rstrip(b" ")
+    if kind == FLAG:
+        return {b"t": b"\x01", b"f": b"\x00"}.get(text) or _strange("truth value")
     if kind == YEAR:
         return b"0000" if text == b"0" else text
     return text
@@ -68,7 +71,7 @@ def literal(kind: int, text: bytes) -> bytes:
         converted(kind, text)
         return b"b'" + text + b"'"
     value = converted(kind, text)
-    if kind in (BYTES, GEOMETRY, VECTOR):
+    if kind in (BYTES, GEOMETRY, VECTOR, FLAG):
         return b"X'" + value.hex().encode() + b"'"
     return quoted(value)
 

@@ -1,18 +1,17 @@
-"""MySQL and MariaDB as a target."""
+"""Writes to MySQL and MariaDB: makes the tables, loads copies, applies batches together with their position."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import cast
-
 from cdcflow.model.context import Context
-from cdcflow.model.ports import Target
 from cdcflow.targets.mysql.config import Config
+from cdcflow.targets.mysql.target import MysqlTarget
+
+SCHEMES = ("mysql", "mariadb")
 
 
-def open(config: Config, context: Context) -> Target:  # noqa: A001 - the word every connector uses
+def open(config: Config, context: Context) -> MysqlTarget:  # noqa: A001 - the word every connector uses
     """Return the target. Connects to nothing yet."""
-    return cast("Target", import_module("cdcflow.targets.mysql.target").open(config, context))
+    return MysqlTarget(config.url, context.pipeline)
 
 
-__all__ = ["Config", "open"]
+__all__ = ["SCHEMES", "Config", "MysqlTarget", "open"]

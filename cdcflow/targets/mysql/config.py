@@ -10,4 +10,4 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(repr=False, description="mysql://user:password@host:3306/database or mariadb://..")
+    url: str = Field(repr=False, description="mysql://user:password@host:3306/database")
