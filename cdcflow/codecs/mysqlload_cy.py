@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError:
     from cdcflow.codecs import shim as cython
 
-from cdcflow.codecs.mysqlcells import ImageError, converted, escaped, literal, unescaped
+from cdcflow.codecs.mysqlliterals import ImageError, converted, escaped, literal, unescaped
 
 if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -48,7 +48,7 @@ class Encoder:
     out: cython.p_uchar
     size: cython.Py_ssize_t
     room: cython.Py_ssize_t
-    plain: object
+    plain: bytearray
 
     def __cinit__(self, *_args):
         if cython.compiled:
@@ -97,9 +97,7 @@ class Encoder:
             # Where each cell starts, and how long it is.
             starts: bytes = bytes(8 * (cells + 1))
             lengths: bytes = bytes(4 * (cells + 1))
-            s: cython.pointer[cython.longlong] = cython.cast(
-                cython.pointer[cython.longlong], PyBytes_AS_STRING(starts)
-            )
+            s: cython.pointer[cython.longlong] = cython.cast(cython.pointer[cython.longlong], PyBytes_AS_STRING(starts))
             n: cython.pointer[cython.int] = cython.cast(cython.pointer[cython.int], PyBytes_AS_STRING(lengths))
             r: cython.pointer[cython.longlong] = cython.cast(
                 cython.pointer[cython.longlong], PyBytes_AS_STRING(references)

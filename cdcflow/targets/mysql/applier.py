@@ -18,7 +18,7 @@ from typing import Final
 import pymysql
 
 from cdcflow.codecs.copytext_cy import ImageError as CopyImageError
-from cdcflow.codecs.mysqlcells import ImageError as CellError
+from cdcflow.codecs.mysqlliterals import ImageError as CellError
 from cdcflow.codecs.net_cy import ImageError as NetImageError
 from cdcflow.engines.mysql.connect import safe_url
 from cdcflow.engines.mysql.errors import fenced, row_fault, translate
@@ -259,9 +259,7 @@ class Applier:
 
     def _small(self, session: Session, steps: list[Step], last: list[bytes]) -> None:
         """Write a small batch in two round trips: its rows and the position, and COMMIT."""
-        changes = [
-            change for step in steps if isinstance(step, Rows) for change in rowwise.changes(step, self._plan)
-        ]
+        changes = [change for step in steps if isinstance(step, Rows) for change in rowwise.changes(step, self._plan)]
         session.in_transaction = True
         done = rowwise.send(session, changes, [b"BEGIN"], last)
         moment("batch sent")
@@ -363,9 +361,7 @@ class Applier:
         for route in step.routes:
             if route.on_truncate is OnTruncate.TRUNCATE and route.on_delete is OnDelete.SOFT:
                 column = ident(SOFT_DELETE_COLUMN)
-                session.run(
-                    f"UPDATE {qualified(route.target)} SET {column} = UTC_TIMESTAMP(6) WHERE {column} IS NULL"
-                )
+                session.run(f"UPDATE {qualified(route.target)} SET {column} = UTC_TIMESTAMP(6) WHERE {column} IS NULL")
 
     def _alter(self, session: Session, step: SchemaChange) -> None:
         server = catalog.server(session)
@@ -376,7 +372,7 @@ class Applier:
             try:
                 session.run(statement)
             except pymysql.Error as error:
-                if not session.alive() or row_fault(error) is None and error.args[0] in (1205, 1213):
+                if not session.alive() or (row_fault(error) is None and error.args[0] in (1205, 1213)):
                     raise
                 found = translate(error, side="target", at=self._at)
                 if isinstance(found, TargetUnavailable):
@@ -385,7 +381,8 @@ class Applier:
                     f"table {step.new.target} cannot be altered as the source was: {statement}",
                     at=self._at,
                     why=found.what + (f": {found.why}" if found.why else ""),
-                    do="mend it at the target, then start cdcflow again; or cdcflow resync " + str(step.new.source.name),
+                    do="mend it at the target, then start cdcflow again; or cdcflow resync "
+                    + str(step.new.source.name),
                 ) from None
 
     def _forget_plans(self, session: Session) -> None:

@@ -1,8 +1,8 @@
 """Statements that an applier or loader runs in its own transaction, so that rows and their record commit together.
 
-The tables are the state's (`state.tables`), but for one of the target's own: DDL commits implicitly in MySQL, so a batch
-that holds a schema change is committed in parts. `partial_batches` says, in the transaction of each part, how many
-changes of each table behind the recorded position are in the target already.
+The tables are the state's (`state.tables`), but for one of the target's own: DDL commits implicitly in MySQL, so a
+batch that holds a schema change is committed in parts. `partial_batches` says, in the transaction of each part, how
+many changes of each table behind the recorded position are in the target already.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def fence(pipeline: str, epoch: int) -> str:
 def lock(pipeline: str, epoch: int) -> str:
     """As `fence`, but nobody else may move the position either."""
     return (
-        f"SELECT `position` FROM cdcflow.checkpoints WHERE pipeline = {literal(pipeline)} AND epoch = {epoch} FOR UPDATE"
+        f"SELECT `position` FROM cdcflow.checkpoints WHERE pipeline = {literal(pipeline)} AND epoch = {epoch}"
+        " FOR UPDATE"
     )
 
 

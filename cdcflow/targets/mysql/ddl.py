@@ -17,6 +17,9 @@ SOFT_DELETE_TYPE = "datetime(6) NULL"
 # A zero date in the source becomes NULL, even where its column takes none (`zero_dates: null`).
 _DATES = (Logical.DATE, Logical.TIMESTAMP, Logical.TIMESTAMPTZ)
 
+# What a column of a key takes at the most whose type has a size of its own: a TEXT of a UUID, an enum's label.
+_FIXED_KEY_BYTES = 256
+
 _WORD = re.compile(r"`((?:[^`]|``)+)`|'(?:[^'\\]|''|\\.)*'|([A-Za-z_][\w$]*)")
 
 
@@ -31,7 +34,7 @@ def key_room(route: Route) -> int:
     """Return the bytes of the index that each column of the key without a size of its own may take."""
     keys = [route.source.column(name) for name in key_columns(route)]
     open_ended = [column for column in keys if types.is_sized(route.source, column)]
-    fixed = 16 * (len(keys) - len(open_ended))
+    fixed = _FIXED_KEY_BYTES * (len(keys) - len(open_ended))
     return (types.INDEX_BYTES - fixed) // max(len(open_ended), 1) // 4 * 4
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import pymysql
 
-from cdcflow.codecs.mysqlcells import ImageError, cells
+from cdcflow.codecs.mysqlliterals import ImageError, cells
 from cdcflow.codecs.mysqlload_cy import Encoder
 from cdcflow.engines.mysql.connect import safe_url
 from cdcflow.engines.mysql.errors import fenced, row_fault, translate
@@ -164,9 +164,7 @@ class MysqlLoader:
             return None
         return DoneChunk(chunk, wanted.position, wanted.token, int(count), int(size))
 
-    def _failure(
-        self, error: Exception, route: Route, chunk: Chunk, recent: _Recent, *, merge: bool
-    ) -> CdcflowError:
+    def _failure(self, error: Exception, route: Route, chunk: Chunk, recent: _Recent, *, merge: bool) -> CdcflowError:
         fault = row_fault(error)
         failure = translate(error, side="target", at=self._at, relation=qualified(route.target))
         if fault is None or not isinstance(failure, RowRejected):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdcflow.codecs import mysqlcells as cells
+from cdcflow.codecs import mysqlliterals as cells
 from cdcflow.engines.mysql.names import ident, qualified
 from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
@@ -165,9 +165,7 @@ class Plan:
         for place, cell in zip(self.key, key, strict=True):
             at = self.at(place)
             assert cell is not None
-            parts.append(
-                self.names[at].encode() + b" = " + types.comparable(self.columns[at], self.kinds[at], cell)
-            )
+            parts.append(self.names[at].encode() + b" = " + types.comparable(self.columns[at], self.kinds[at], cell))
         return b" AND ".join(parts)
 
     def where_all(self, places: tuple[int, ...], row: list[bytes | None]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pymysql
 
-from cdcflow.codecs.mysqlcells import ImageError
+from cdcflow.codecs.mysqlliterals import ImageError
 from cdcflow.engines.mysql.errors import row_fault, translate
 from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowRejected
 from cdcflow.model.change import Rows

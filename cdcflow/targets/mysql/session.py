@@ -14,7 +14,7 @@ from pymysql.connections import MySQLResult
 from pymysql.constants import COMMAND, CR
 from pymysql.protocol import LoadLocalPacketWrapper, OKPacketWrapper
 
-from cdcflow.codecs.mysqlcells import ImageError
+from cdcflow.codecs.mysqlliterals import ImageError
 from cdcflow.engines.mysql.connect import connect, flavour
 from cdcflow.engines.mysql.names import literal
 from cdcflow.errors import CdcflowError
@@ -62,6 +62,8 @@ class Session:
         try:
             self.flavour = flavour(self._connection)
             self.run(_SETTINGS)
+            with suppress(pymysql.Error):  # MariaDB wants one for `DELETE t FROM ..`; it is there once the state is
+                self.run("USE cdcflow")
             ((infile, packet, log_bin, binlog_format, flush, lower),) = self.query(
                 "SELECT @@local_infile, @@max_allowed_packet, @@log_bin, @@binlog_format,"
                 " @@innodb_flush_log_at_trx_commit, @@lower_case_table_names"
@@ -175,7 +177,8 @@ class Session:
     @property
     def number(self) -> int:
         """The server's number for the session."""
-        return int(self._connection.thread_id())
+        connection: Any = self._connection
+        return int(connection.thread_id())
 
     # -- packets
 
@@ -225,10 +228,12 @@ class Session:
         """Return what the server says that this session does; None where it does not know it, or does not answer."""
         query = f"SELECT command FROM information_schema.processlist WHERE id = {self.number}"
         try:
-            with connect(self._url, side="target", application="cdcflow doubt", database="", read_timeout=10) as other:
-                with other.cursor() as cursor:
-                    cursor.execute(query)
-                    row = cursor.fetchone()
+            with (
+                connect(self._url, side="target", application="cdcflow doubt", database="", read_timeout=10) as other,
+                other.cursor() as cursor,
+            ):
+                cursor.execute(query)
+                row = cursor.fetchone()
         except (CdcflowError, pymysql.Error, OSError):
             return None
         return str(row[0]) if row else None

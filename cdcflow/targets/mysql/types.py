@@ -12,7 +12,9 @@ import re
 import struct
 from typing import Final
 
-from cdcflow.codecs import mysqlcells as cells
+from cdcflow.codecs import mysqlliterals as cells
+from cdcflow.engines.mysql.connect import Flavour
+from cdcflow.model.route import Route
 from cdcflow.model.schema import Column, Logical, NativeType, Table
 from cdcflow.targets.mysql.catalog import Server, TargetColumn
 
@@ -210,7 +212,7 @@ def _nearest(collation: str, charset: str) -> tuple[str, ...]:
             return (f"{charset}_bin",)
         general = f"{charset}_general_ci"
         return (general,) if collation.endswith("_ci") else ()
-    if collation.endswith("_as_cs") or collation.endswith("_cs"):
+    if collation.endswith("_cs"):
         pad = "nopad_" if no_pad else ""
         return (f"{charset}_uca1400_{pad}as_cs", f"{charset}_0900_as_cs", f"{charset}_nopad_bin", f"{charset}_bin")
     if collation.endswith("_as_ci"):
@@ -227,7 +229,7 @@ def _nearest(collation: str, charset: str) -> tuple[str, ...]:
 
 
 def cell_kind(column: Column, there: TargetColumn) -> int:
-    """Return how the column's canonical text is written into the column that the target has (see `mysqlcells`)."""
+    """Return how the column's canonical text is written into the column that the target has (see `mysqlliterals`)."""
     logical, name = column.logical, there.kind
     if name in _NUMBERS:
         return cells.BOOL if logical is Logical.BOOL else cells.NUMBER
@@ -251,7 +253,9 @@ def read_as(there: TargetColumn, *, mariadb: bool) -> str:
     the bytes are right as they are."""
     if there.kind in _TEXTS:
         return "" if there.charset in _SAME_AS_UTF8 else "CONVERT({} USING utf8mb4)"
-    if there.kind in ("json", "uuid", "inet4", "inet6") or (mariadb and there.kind not in _NUMBERS and not _bytes(there)):
+    if there.kind in ("json", "uuid", "inet4", "inet6") or (
+        mariadb and there.kind not in _NUMBERS and not _bytes(there)
+    ):
         return "CONVERT({} USING utf8mb4)"
     return ""
 
@@ -294,3 +298,9 @@ def widened(text: bytes) -> bytes:
         return cells.quoted(text)
     words = repr(value)
     return (words if "e" in words else f"{words}e0").encode() if words[-1].isdigit() else cells.quoted(text)
+
+
+def kind_of_ddl(route: Route, column: Column) -> str:
+    """Return the DATA_TYPE that a column from another engine gets outside of a key."""
+    anything = Server(Flavour("mysql", (9, 0, 0)), {})
+    return re.split(r"[( ]", ddl_type(route.source, column, anything))[0]

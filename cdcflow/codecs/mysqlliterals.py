@@ -158,9 +158,9 @@ def unescaped(field: bytes) -> bytes:
     return bytes(out)
 
 
-def cells(block: bytes, width: int) -> list:
+def cells(block: bytes, width: int) -> list[list[bytes | None]]:
     """Return the rows of COPY text as lists of cells (bytes, or None for NULL)."""
-    rows: list = []
+    rows: list[list[bytes | None]] = []
     for line in block.split(b"\n")[:-1]:
         fields = line.split(b"\t")
         if len(fields) != width:
