@@ -27,6 +27,11 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.mysqlcells_cy",
     "cdcflow.codecs.mysqltext_cy",
     "cdcflow.codecs.mysqlload_cy",
+    "cdcflow.codecs.binlognumbers_cy",
+    "cdcflow.codecs.binlogtext_cy",
+    "cdcflow.codecs.binlogtime_cy",
+    "cdcflow.codecs.mysqljson_cy",
+    "cdcflow.codecs.binlogrow_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 

@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from cdcflow.errors import UsageError
 
@@ -35,6 +35,11 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.mysqlcells_cy",
     "cdcflow.codecs.mysqltext_cy",
     "cdcflow.codecs.mysqlload_cy",
+    "cdcflow.codecs.binlognumbers_cy",
+    "cdcflow.codecs.binlogtext_cy",
+    "cdcflow.codecs.binlogtime_cy",
+    "cdcflow.codecs.mysqljson_cy",
+    "cdcflow.codecs.binlogrow_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 
@@ -80,6 +85,25 @@ def load(name: str) -> ModuleType:
     return module
 
 
+def plain(name: str) -> Any:
+    """Return the plain form of a hot module of C functions, for a sibling that runs plain itself.
+
+    Those functions are no names of the compiled module, so where only the sibling could not be compiled the plain
+    form is loaded beside it.
+    """
+    module = importlib.import_module(name)
+    if form(module) == "plain":
+        return module
+    beside = f"{name}_plain"
+    if beside not in sys.modules:
+        spec = importlib.util.spec_from_file_location(beside, _source(name))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[beside] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[beside])
+    return sys.modules[beside]
+
+
 def loaded() -> dict[str, Form]:
     """Return the form of each hot module, importing those that were not needed yet."""
     return {name: form(importlib.import_module(name)) for name in HOT_MODULES}
@@ -96,10 +120,15 @@ def _load_first_found(name: str, choice: str) -> ModuleType:
         return _load_plain(name)
 
 
+def _source(name: str) -> Path:
+    package, _, stem = name.rpartition(".")
+    return Path(str(importlib.import_module(package).__file__)).with_name(stem + ".py")
+
+
 def _load_plain(name: str) -> ModuleType:
     package, _, stem = name.rpartition(".")
     parent = importlib.import_module(package)
-    path = Path(str(parent.__file__)).with_name(stem + ".py")
+    path = _source(name)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"{path} is missing: the plain form of {name}", name=name)

@@ -1,0 +1,32 @@
+# C declarations of binlogrow_cy.py: the compiler reads them, plain Python does not.
+from cdcflow.codecs.frames_cy cimport Arena
+from cdcflow.codecs.mysqljson_cy cimport JsonText
+
+cdef class RowShape:
+    cdef readonly int columns  # of the table map
+    cdef readonly int width  # cells of a row in the frame
+    cdef readonly str table
+    cdef int *kinds
+    cdef int *sizes  # bytes of a value; negative: of its length
+    cdef int *details  # what the kind needs: scale, bits, padded length ...
+    cdef int *kept
+    cdef int *policies
+    cdef Py_ssize_t *documents  # where a JSON column's value starts in the last image, and how long it is (-1: absent, -2: NULL)
+    cdef int json_columns
+    cdef list names
+    cdef list objects  # labels, table or converter
+    cdef list defaults
+    cdef JsonText json
+    cdef int current
+
+    cdef Py_ssize_t image(self, Arena arena, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t present, bint fill) except? -1
+    cdef Py_ssize_t partial(self, Arena before, Arena after, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t before_present, Py_ssize_t after_present) except? -1
+    cdef Py_ssize_t _image(self, Arena arena, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t present, bint fill, Py_ssize_t partials) except? -1
+    cdef int _absent(self, Arena arena, int index, bint fill) except? -1
+    cdef int _value(self, Arena arena, int index, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
+    cdef int _scalar(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
+    cdef int _moment(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
+    cdef int _string(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
+    cdef int _choice(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
+    cdef int _object(self, Arena arena, bytes text) except? -1
+    cdef int _patched(self, Arena arena, int index, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
