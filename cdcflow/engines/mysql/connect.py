@@ -60,7 +60,7 @@ SESSION: Final = {
     "sql_select_limit": "18446744073709551615",
     "sql_safe_updates": "0",
     "sql_big_selects": "1",
-    "group_concat_max_len": "4294967295",
+    "group_concat_max_len": "1073741824",
     "lc_time_names": "'en_US'",
     "div_precision_increment": "4",
     "net_read_timeout": "600",  # how long the server waits for the rest of a statement, and for us to take its rows

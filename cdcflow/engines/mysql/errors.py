@@ -372,9 +372,8 @@ def _denied_words(number: int, message: str, side: Side, at: str, relation: str,
         )
     if number == 1227:
         found = re.search(r"\(at least one of\) the (.+?) privilege", message)
-        needed = found[1].split(",")[0].strip() if found else "..."
-        if found and "BINLOG MONITOR" in found[1]:
-            needed = "BINLOG MONITOR"
+        choices = re.split(r", *| or ", found[1]) if found else []
+        needed = next((each for each in choices if each != "SUPER"), "SUPER")  # never more than it takes
         return f"the user lacks the privilege {needed} at the {side}", f"GRANT {needed} ON *.* TO {account}"
     if number in (1142, 1143):
         verb = message.split(" command denied", 1)[0]
