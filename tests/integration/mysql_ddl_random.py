@@ -41,6 +41,24 @@ DEFAULTS = {
 }
 
 
+KINDS = ("add", "modify", "grow") * 3 + (
+    *("drop", "change", "rename", "default", "nodefault", "charset", "convert", "key", "nokey"),
+)
+# What people do most: a type that holds more.
+GROWING = (
+    ("tinyint", "smallint", "int", "bigint"),
+    ("tinyint unsigned", "int unsigned", "bigint unsigned"),
+    ("char(5)", "char(9)", "varchar(9)", "varchar(20)", "varchar(300)", "text", "mediumtext", "longtext"),
+    ("varchar(20) charset ascii", "varchar(20) charset latin1", "varchar(30) charset utf8mb4"),
+    ("varbinary(8)", "varbinary(20)", "blob", "longblob"),
+    ("decimal(8,2)", "decimal(10,2)", "decimal(12,4)"),
+    ("datetime", "datetime(3)", "datetime(6)"),
+    ("enum('a','b')", "enum('a','b','c')", "enum('c','b','a','d')"),
+    ("set('x','y')", "set('x','y','z')"),
+    ("point", "geometry"),
+)
+
+
 class Generator:
     """Makes statements for one table whose columns it guesses from what it wrote."""
 
@@ -58,9 +76,7 @@ class Generator:
 
     def clause(self) -> str:
         """Return one clause."""
-        kind = self.random.choice(
-            "add add add drop change modify modify modify rename default nodefault charset convert key nokey".split()
-        )
+        kind = self.random.choice(KINDS)
         column = self.random.choice(self.columns)
         if kind == "add":
             words = self.random.choice(("ADD", "add column"))
@@ -73,6 +89,10 @@ class Generator:
             return f"MODIFY {self.quoted(column)} {self.definition()}{self.place()}"
         if kind == "rename":
             return f"RENAME COLUMN {self.quoted(column)} TO {self.quoted(self.fresh())}"
+        if kind == "grow":
+            ladder = self.random.choice(GROWING)
+            step = self.random.randrange(len(ladder))
+            return f"MODIFY {self.quoted(column)} {ladder[step]}"
         if kind == "default":
             return (
                 f"ALTER {self.quoted(column)} SET DEFAULT {self.random.choice(('1', 'NULL', chr(39) + 'a' + chr(39)))}"
@@ -127,3 +147,24 @@ class Generator:
         if name.isalnum() and name.isascii() and self.random.random() < 0.5:
             return name.upper() if self.random.random() < 0.1 and name != "t" else name
         return "`" + name.replace("`", "``") + "`"
+
+    def value(self, logical: str, kind: str) -> str:
+        """Return SQL of a value for a column of this type."""
+        if self.random.random() < 0.2:
+            return "NULL"
+        pools = {
+            "date": ("'2024-02-29'", "'1999-12-31'"),
+            "timestamp": ("'2024-02-29 12:34:56.123456'", "'1999-12-31 23:59:59.999999'"),
+            "timestamptz": ("'2024-02-29 12:34:56.5'", "'1999-12-31 23:59:59.999'"),
+            "interval": ("'-12:34:56.789'", "'100:00:00'"),
+            "geometry": ("ST_GeomFromText('POINT(1 2)')",),
+            "json": ("'{\"a\": 1}'", "'[1, 2.5, \"x\"]'"),
+            "bit": ("b'101'", "b'1'"),
+            "set": ("'x,y'", "'x'", "''"),
+            "enum": ("'a'", "'b'"),
+            "bytes": ("x'00ff41'", "'ab'", "''"),
+            "text": ("'a'", "'b  '", "'héé'", "'12'", "''", "'abcdefghi'"),
+        }
+        if kind.startswith("year"):
+            return "2024"
+        return self.random.choice(pools.get(logical, ("1", "0", "-3.75", "100", "40000", "3000000000", "0.1")))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
-from cdcflow.model.schema import Column, Table, TableName
-from cdcflow.sources.mysql import reshape
+from cdcflow.engines.mysql.names import ident, qualified
+from cdcflow.model.schema import Column, Logical, Table, TableName
+from cdcflow.sources.mysql import reshape, types
 from cdcflow.sources.mysql.catalog import shape_of
 from cdcflow.sources.mysql.ddl import intents
 from cdcflow.sources.mysql.ddl_charsets import Charsets
@@ -70,6 +72,8 @@ class World:
         self.certain = self.uncertain = 0
         self.doubts: list[tuple[str, tuple[str, ...]]] = []
         self.differences: list[Difference] = []
+        self.same = self.recopied = 0
+        self.rows: dict[TableName, dict[int, list[Any]]] = {}
 
     def run(self, sql: str, database: str) -> bool:
         """Run a statement, follow what the binlog has of it, and compare. False where the server refused it."""
@@ -145,21 +149,62 @@ class World:
                 return [(new, None) for _, new in intent.pairs if new in self.tables]
             case AlterTable():
                 table, extras = self.tables.pop(intent.name)
+                held = self.rows.pop(intent.name, None)
                 outcome = reshape.apply(table, intent.changes, extras=extras, server=self._server(intent.name.schema))
                 new = next((change.new for change in intent.changes if isinstance(change, RenameTo)), intent.name)
                 assert outcome.table.name == new
                 self.tables[new] = outcome.table, outcome.extras
-                self._check_numbers(table, outcome.table)
+                self._check_numbers(outcome.table)
+                if held and not outcome.uncertain:
+                    self._check_rows(table, outcome.table, intent, held)
                 return [(new, outcome)]
             case TruncateTable():
                 return []
         raise AssertionError(intent)
 
     @staticmethod
-    def _check_numbers(before: Table, after: Table) -> None:
+    def _check_numbers(after: Table) -> None:
         numbers = [column.number for column in after.columns]
         assert 0 not in numbers
         assert len(set(numbers)) == len(numbers)
+
+    def hold_rows(self, name: TableName) -> None:
+        """Remember the rows of a table: the next statement's effect is judged by them."""
+        table = self.tables[name][0]
+        self.rows[name] = self._values(table)
+
+    def _values(self, table: Table) -> dict[int, list[Any]]:
+        """Return each column's values by its number, as text; rows in the order of `row_number`."""
+        found = {}
+        for column in table.columns:
+            text = ident(column.name)
+            if column.logical in (Logical.GEOMETRY, Logical.ARRAY, Logical.BYTES):
+                text = f"hex({text})"
+            elif column.logical is Logical.BIT:
+                text = f"lpad(bin({text}), {types.size(column.type.text)}, '0')"
+            elif column.logical in (Logical.DECIMAL, Logical.INT4, Logical.INT8, Logical.UINT8, Logical.INT2):
+                text = f"{text} + 0"
+            else:
+                text = f"CAST({text} AS CHAR CHARACTER SET utf8mb4)"
+            found[column.number] = [
+                row[0]
+                for row in rows(self.connection, f"SELECT {text} FROM {qualified(table.name)} ORDER BY row_number_")
+            ]
+        return found
+
+    def _check_rows(self, old: Table, new: Table, intent: AlterTable, held: dict[int, list[Any]]) -> None:
+        """Where the effect is none, every kept column holds what it held, and an added one what `missing` says."""
+        if reshape.effect(old, new, intent.changes, 1 << 21).recopy:
+            self.recopied += 1
+            return
+        self.same += 1
+        now = self._values(new)
+        for column in new.columns:
+            before = held.get(column.number)
+            told = [canonical_seen(column)] * len(next(iter(held.values()))) if before is None else before
+            seen = now[column.number]
+            if [plain(each) for each in told] != [plain(each) for each in seen]:
+                self.differences.append(Difference(str(intent.changes), f"rows of {column.name}: {told} became {seen}"))
 
     def _compare(self, sql: str, name: TableName, outcome: Outcome | None) -> None:
         seen = shape_of(self.connection, self.flavour, name)
@@ -183,6 +228,29 @@ class World:
             self.differences.append(Difference(sql, f"default {extras.collation}, but {collation}"))
 
 
+def plain(value: Any) -> Any:
+    """Return a value with what a finer type only prints in another way left out."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, str) and re.match(r"-?[\d:. -]+$", value) and "." in value:
+        return value.rstrip("0").rstrip(".")
+    return value
+
+
+def canonical_seen(column: Column) -> Any:
+    """Return what SELECT shows of the canonical text in `missing`."""
+    text = column.missing
+    if text is None:
+        return None
+    if column.logical is Logical.BYTES:
+        return text[2:].upper()
+    if column.logical in (Logical.DECIMAL, Logical.INT4, Logical.INT8, Logical.UINT8, Logical.INT2):
+        return Decimal(text) if column.logical is Logical.DECIMAL else int(text)
+    if column.logical is Logical.TIMESTAMPTZ:
+        return text.removesuffix("+00")
+    return text
+
+
 def table_collation(connection: Connection[Any], name: TableName) -> str:
     found = rows(
         connection,
@@ -200,7 +268,9 @@ def differences(told: Table, seen: Table) -> list[str]:
         f"column {one.name}: {what} {getattr(one, what)!r}, but {getattr(other, what)!r}"
         for one, other in zip(told.columns, seen.columns, strict=True)
         for what in ("type", "logical", "nullable", "generated", "identity", "default", "missing")
-        if getattr(one, what) != getattr(other, what) and not (what == "default" and _both_computed(one, other))
+        if getattr(one, what) != getattr(other, what)
+        and not (what == "default" and _both_computed(one, other))
+        and not (what in ("default", "missing") and _catalog_has_no_answer(other))
     ]
     for what in ("key", "primary_key"):
         if getattr(told, what) != getattr(seen, what):
@@ -208,6 +278,11 @@ def differences(told: Table, seen: Table) -> list[str]:
     ours = [(index.name, index.columns, index.unique) for index in told.indexes if index.unique]
     theirs = [(index.name, index.columns, index.unique) for index in seen.indexes if index.unique]
     return found if ours == theirs else [*found, f"indexes {ours}, but {theirs}"]
+
+
+def _catalog_has_no_answer(seen: Column) -> bool:
+    """Whether the catalog itself could not find out which bytes are the default."""
+    return seen.logical is Logical.BYTES and seen.default is not None and seen.missing is None
 
 
 def _both_computed(one: Column, other: Column) -> bool:

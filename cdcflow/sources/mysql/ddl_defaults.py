@@ -36,8 +36,8 @@ def default_of(default: Default | None, native: NativeType, flavour: Flavour) ->
         return Kept()
     if default.kind is DefaultKind.NOW:
         digits = default.text.strip() if default.text.strip() != "0" else ""
-        if maria:
-            return Kept(f"current_timestamp({digits})")
+        if maria:  # without digits it has those of the column
+            return Kept(f"current_timestamp({digits or types.size(native.text) or ''})")
         return Kept(f"CURRENT_TIMESTAMP({digits})" if digits else "CURRENT_TIMESTAMP")
     if default.kind is DefaultKind.EXPRESSION:
         return Kept(default.text if maria else f"({default.text})")
@@ -52,7 +52,8 @@ def default_of(default: Default | None, native: NativeType, flavour: Flavour) ->
     elif logical in _NUMERIC or logical is Logical.BIT:
         text, plain = shown, shown
     elif native.text.endswith(("text", "json")):  # kept as an expression, which is printed by another rule
-        text, plain = "'" + escaped(shown).replace("''", "\\'") + "'", shown
+        quoted = "'" + escaped(shown).replace("''", "\\'") + "'"
+        text, plain = shown if default.kind is DefaultKind.NUMBER else quoted, shown
     else:
         text, plain = f"'{escaped(shown)}'", shown
     if logical is Logical.TIMESTAMPTZ and not shown.startswith("0000"):

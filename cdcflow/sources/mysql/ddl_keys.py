@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cdcflow.engines.mysql.names import ident, qualified
@@ -70,8 +70,9 @@ class Keys:
             if parts != key.parts:
                 key.parts, key.definition = parts, ""
 
-    def settle(self) -> None:
-        """Drop, then add."""
+    def settle(self, columns: Iterable[Column]) -> None:
+        """Drop, then add; an index without a name is called after its first column."""
+        written = {column.name.lower(): column.name for column in columns}
         self._kept = [key for key in self._kept if key.name.lower() not in self._dropped and key.parts]
         for change in self._added:
             taken = {key.name.lower() for key in self._kept}
@@ -81,7 +82,8 @@ class Keys:
                     continue
                 self._kept = [key for key in self._kept if key.name.lower() != name.lower()]
             if not name:
-                name = _free(change.parts[0].column or "functional_index", taken)
+                first = change.parts[0].column
+                name = _free(written.get(first.lower(), first) or "functional_index", taken)
             self._kept.append(_Key(name, change.parts, change.unique, change.kind, new=True))
 
     def primary(self) -> tuple[str, ...]:
@@ -118,8 +120,11 @@ class Keys:
             self.doubts.append("which of its unique indexes is the oldest is not known")
         return same or kept or whole
 
-    def indexes(self, name: TableName) -> tuple[Index, ...]:
+    def indexes(self, name: TableName, columns: tuple[Column, ...]) -> tuple[Index, ...]:
         """Return them by name, without the primary key."""
+        written = {column.name.lower(): column.name for column in columns}
+        for key in self._kept:
+            key.parts = tuple(replace(part, column=written.get(part.column.lower(), "")) for part in key.parts)
         found = sorted((key for key in self._kept if key.name != PRIMARY), key=lambda key: key.name)
         return tuple(_index(key, self._name, name) for key in found)
 

@@ -22,6 +22,7 @@ from cdcflow.sources.mysql.ddl_intents import (
     ChangeColumn,
     ConvertCharset,
     CreateTable,
+    Default,
     DefaultCharset,
     Definition,
     DropColumn,
@@ -141,7 +142,9 @@ def create(
 
 def renamed(table: Table, name: TableName) -> Table:
     """Return the table under another name: the same rows, so its columns keep their numbers."""
-    return replace(table, name=name, id=table_id(name), indexes=Keys(table).indexes(name), version=table.version + 1)
+    return replace(
+        table, name=name, id=table_id(name), indexes=Keys(table).indexes(name, table.columns), version=table.version + 1
+    )
 
 
 def _same(one: str, other: str) -> bool:
@@ -162,12 +165,14 @@ class _Draft:
         # Each column before by number: what becomes of it (None: dropped), and where those go that move.
         self.after: dict[int, Column | None] = {column.number: column for column in self.before}
         self.moves: list[tuple[Column, Position]] = []
+        self.charsets: list[ConvertCharset | DefaultCharset] = []
         self.convert: ConvertCharset | None = None
         self.keys = Keys(table)
         self.columns: list[Column] = []
         self.structural: list[str] = []
         self.doubts: dict[int, tuple[str, ...]] = {}
         self.defined: list[tuple[int, str, Definition]] = []
+        self.defaults: list[tuple[int, Default | None]] = []
         if any(column.generated and column.default in _PERIOD for column in table.columns):
             self.structural.append("a system-versioned table")
 
@@ -189,10 +194,8 @@ class _Draft:
                     self.after[found.number] = replace(self.after[found.number] or found, name=change.new)
             case SetDefault():
                 self._set_default(change)
-            case ConvertCharset():
-                self.convert = change
-            case DefaultCharset():
-                self._default_charset(change.charset, change.collation)
+            case ConvertCharset() | DefaultCharset():
+                self.charsets.append(change)
             case RenameTo():
                 self.name = change.new
             case AddKey():
@@ -210,12 +213,11 @@ class _Draft:
 
     def place(self) -> None:
         """Bring the columns into the order that the server gives them."""
-        if self.convert:
-            if not self.convert.charset and self.server.flavour.engine == "mariadb":
-                self.structural.append("the database's charset as MariaDB means it")
-            self._default_charset(self.convert.charset or "default", self.convert.collation)
+        self._settle_charset()
         for number, name, definition in self.defined:
             self._resolve(number, name, definition)
+        for number, default in self.defaults:
+            self._apply_default(number, default)
         moving = {column.number for column, _ in self.moves}
         for column in self.before:
             now = self.after[column.number]
@@ -227,7 +229,7 @@ class _Draft:
             self.columns = [self._converted(column) for column in self.columns]
         names = {was.name: now.name for was in self.before if (now := self.after[was.number]) is not None}
         self.keys.rename_columns(names)
-        self.keys.settle()
+        self.keys.settle(self.columns)
         required = {name.lower() for name in self.keys.primary()}
         self.columns = [
             with_implicit(replace(column, nullable=False)) if column.name.lower() in required else column
@@ -243,7 +245,7 @@ class _Draft:
         if current is not None:
             self._take_over(current)
         columns = tuple(self.columns)
-        indexes = self.keys.indexes(self.name)
+        indexes = self.keys.indexes(self.name, columns)
         key, primary = self.keys.found(columns)
         doubts.extend(why for why in self.keys.doubts if why not in doubts)
         if current is not None and (self.structural or self.keys.doubts):
@@ -316,23 +318,39 @@ class _Draft:
 
     def _set_default(self, change: SetDefault) -> None:
         found = self._find(change.column, change.if_exists)
-        now = self.after[found.number] if found else None
-        if found is None or now is None:
+        if found is not None:
+            self.defaults.append((found.number, change.default))
+
+    def _apply_default(self, number: int, default: Default | None) -> None:
+        now = self.after[number]
+        if now is None:
             return
-        kept = default_of(change.default, now.type, self.server.flavour)
-        self.after[found.number] = with_implicit(replace(now, default=kept.text, missing=kept.missing))
+        kept = default_of(default, now.type, self.server.flavour)
+        self.after[number] = with_implicit(replace(now, default=kept.text, missing=kept.missing))
         if kept.doubt:
-            self.doubts[found.number] = (kept.doubt,)
+            self.doubts[number] = (kept.doubt,)
+
+    def _settle_charset(self) -> None:
+        """Find the table's default collation from all clauses about it."""
+        if not self.charsets:
+            return
+        named = {change.charset for change in self.charsets if change.charset}
+        collations = {change.collation for change in self.charsets if change.collation}
+        self.convert = next((change for change in self.charsets if isinstance(change, ConvertCharset)), None)
+        if len(named) > 1 or len(collations) > 1 or (self.convert and len(self.charsets) > 1):
+            self.structural.append("several charsets")
+        if self.convert and not self.convert.charset and self.server.flavour.engine == "mariadb":
+            self.structural.append("the database's charset as MariaDB means it")
+        self._default_charset(next(iter(named), ""), next(iter(collations), ""))
 
     def _default_charset(self, charset: str, collation: str) -> None:
         try:
-            if charset in ("", "default") and not collation:
+            if not charset and not collation:
                 self.collation = self.server.database_collation
                 if not self.collation:
                     raise KeyError("the database's")
                 return
-            given = "" if charset == "default" else charset
-            _, self.collation = self.server.charsets.resolve(given, collation, False, self.collation)
+            _, self.collation = self.server.charsets.resolve(charset, collation, False, self.collation)
         except KeyError:
             self.structural.append("a default charset that is not known")
 
