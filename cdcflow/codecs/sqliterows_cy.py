@@ -41,6 +41,10 @@ class RowError(ValueError):
     """A line or a row image does not have the cells that its table has, or a text is not UTF-8."""
 
 
+class AbsentError(RowError):
+    """A cell that is needed is absent."""
+
+
 def copy_rows(block: bytes, kinds: bytes) -> list:
     """Return the rows of a block of COPY text that holds whole lines, one tuple a line.
 
@@ -62,9 +66,10 @@ def image_rows(images: bytes, starts: bytes, width: int, places: tuple, kinds: b
         starts: native int64 an image: its offset in `images`.
         width: cells in each image.
         kinds: one for each of `places`.
-        absent: stands for a cell that the image does not have.
+        absent: stands for a cell that the image does not have; None where every cell must be there.
 
     Raises:
+        AbsentError: a cell is absent that must be there.
         RowError: an image ends before its cells do.
     """
     if len(starts) % 8:
@@ -165,8 +170,12 @@ def _plain_image_rows(images: bytes, starts: bytes, width: int, places: tuple, k
                     raise RowError("a row image ends inside a cell")
                 cells[index] = images[at : at + length]
                 at += length
+            elif length == -1:
+                cells[index] = None
+            elif absent is None and index in places:
+                raise AbsentError("an absent cell was asked for")
             else:
-                cells[index] = None if length == -1 else absent
+                cells[index] = absent
         rows.append(
             tuple(
                 [
@@ -397,6 +406,8 @@ def _compiled_image_rows(
                         value = _value(p, at, at + length, k[column])
                     elif length == -1:
                         value = None
+                    elif absent is None:
+                        raise AbsentError("an absent cell was asked for")
                     else:
                         value = absent
                     Py_INCREF(value)
