@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -90,7 +89,8 @@ class File:
         return self.query(sql)[0][0]
 
     def names(self) -> set[str]:
-        return {name for (name,) in self.query("SELECT name FROM sqlite_schema") if not name.startswith(("cdcflow_", "sqlite_"))}
+        rows = self.query("SELECT name FROM sqlite_schema")
+        return {name for (name,) in rows if not name.startswith(("cdcflow_", "sqlite_"))}
 
 
 @pytest.fixture
@@ -207,12 +207,12 @@ def test_a_large_transaction_is_seen_whole_or_not_at_all(
 ) -> None:
     source_db.execute("CREATE TABLE big (id int PRIMARY KEY, t text)")
     cdcflow("run", "--until-caught-up", exit_code=0)
-    shop.write_config(batch={"max_rows": 1000})
-    source_db.execute("INSERT INTO big SELECT i, repeat('x', 50) FROM generate_series(1, 20000) i")
+    shop.write_config(batch={"max_bytes": "1MB"})
+    source_db.execute("INSERT INTO big SELECT i, repeat('x', 50) FROM generate_series(1, 60000) i")
     cdcflow("run", "--until-caught-up", env={"CDCFLOW_KILL_AT": "piece written:3"}, exit_code=-9)
     assert file.value("SELECT count(*) FROM big") == 0
     cdcflow("run", "--until-caught-up", exit_code=0)
-    assert file.value("SELECT count(*) FROM big") == 20000
+    assert file.value("SELECT count(*) FROM big") == 60000
 
 
 def test_shapes_follow_the_source(shop: PipelineFolder, source_db: Database, cdcflow: Command, file: File) -> None:
@@ -234,13 +234,11 @@ def test_shapes_follow_the_source(shop: PipelineFolder, source_db: Database, cdc
     ):
         source_db.execute(statement)
         cdcflow("run", "--until-caught-up", exit_code=0)
-        columns = [row[0] for row in source_db.query(
+        columns = source_db.query(
             "SELECT attname::text FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
-        )]  # fmt: skip
-        listed = ", ".join(columns)
-        assert file.query(f"SELECT {listed} FROM t ORDER BY id") == source_db.query(
-            f"SELECT {listed} FROM t ORDER BY id"
         )
+        rows = f"SELECT {', '.join(name for (name,) in columns)} FROM t ORDER BY id"
+        assert file.query(rows) == source_db.query(rows)
     assert file.query("SELECT mine FROM t WHERE id = 1") == [(5,)]
     assert file.query("SELECT count(*) FROM v") == [(6,)]
 
@@ -338,9 +336,8 @@ def test_indexes_come_with_the_copy_as_far_as_a_file_can_have_them(
 def test_two_tables_of_one_name_are_refused_with_what_to_do(
     shop: PipelineFolder, source_db: Database, cdcflow: Command
 ) -> None:
-    source_db.execute(
-        "CREATE SCHEMA other; CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other.t (id int PRIMARY KEY)"
-    )
+    source_db.execute("CREATE SCHEMA other; CREATE TABLE t (id int PRIMARY KEY)")
+    source_db.execute("CREATE TABLE other.t (id int PRIMARY KEY)")
     shop.write_rules("public.*", "other.*")
     found = cdcflow("check", exit_code=3)
     assert "two tables would be called t" in found.stdout + found.stderr
@@ -385,7 +382,7 @@ def test_a_file_that_is_removed_while_it_is_written_to_stops_the_pipeline(
     source_db.execute("CREATE TABLE t (id int PRIMARY KEY)")
     one = running("run")
     one.until_output("streaming")
-    os.unlink(file.path)
+    file.path.unlink()
     source_db.execute("INSERT INTO t VALUES (1)")
     assert one.wait() == 5
     assert "removed or replaced" in one.output()
