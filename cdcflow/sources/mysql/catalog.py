@@ -13,7 +13,7 @@ from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.names import ident, literal, qualified, table_id
-from cdcflow.model.schema import Column, ForeignKey, Index, ReplicaIdentity, Table, TableName
+from cdcflow.model.schema import Column, ForeignKey, Index, Logical, ReplicaIdentity, Table, TableName
 from cdcflow.sources.mysql import defaults, types
 
 SYSTEM_DATABASES: Final = ("mysql", "sys", "information_schema", "performance_schema", "ndbinfo", "cdcflow")
@@ -270,7 +270,7 @@ def _sure(
             sure[index] = replace(column, missing=None)
             continue
         text = str(value)
-        written = text if types.base(column.type.text) != "timestamp" else literal(text)
+        written = text if column.logical in (Logical.FLOAT4, Logical.BYTES) else literal(text)
         sure[index] = replace(column, default=written, missing=defaults.canonical(column.type, text))
     return sure
 

@@ -100,7 +100,8 @@ def findings(
     found.append(_server_id(connection, server, config.reader_id))
     hidden = _filters(connection, server)
     logged = check_tables.cascades_logged(flavour, server.settings)
-    found += check_tables.findings(connection, server.grants, hidden, logged, routes, refused)
+    named = server.settings.get("binlog_row_metadata") == "FULL"
+    found += check_tables.findings(connection, server.grants, hidden, logged, named, routes, refused)
     return found
 
 

@@ -99,17 +99,24 @@ def findings(
     grants: Grants,
     filters: Filters,
     logged: bool,
+    named: bool,
     routes: Sequence[Route],
     refused: Sequence[Table],
 ) -> Iterator[Finding]:
-    """Look at every table that the rules name; the rest as in `check.findings`."""
+    """Look at every table that the rules name.
+
+    `logged` is `cascades_logged`; `named` tells that the log names columns and labels (binlog_row_metadata=FULL); the
+    rest as in `check.findings`.
+    """
     kept = {route.source.id for route in routes}
     by_id = {route.source.id: route for route in routes}
     tables = [*(route.source for route in routes), *(table for table in refused if table.id not in kept)]
     stored = catalog.storage(connection, [table.name for table in tables])
     fine = 0
     for table in tables:
-        found = list(_table(connection, grants, filters, logged, table, by_id.get(table.id), stored.get(table.name)))
+        found = list(
+            _table(connection, grants, filters, logged, named, table, by_id.get(table.id), stored.get(table.name))
+        )
         fine += not any(each.level is Level.BLOCKER for each in found)
         yield from found
     if tables:
@@ -126,20 +133,19 @@ def _table(
     grants: Grants,
     filters: Filters,
     logged: bool,
+    named: bool,
     table: Table,
     route: Route | None,
     stored: Storage | None,
 ) -> Iterator[Finding]:
     subject = str(table.name)
-    if stored is None:
-        yield Finding(Level.WARNING, "table.exists", subject, "was dropped a moment ago", "run cdcflow check again")
-        return
     yield from _readable(connection, grants, table, route)
     if filters.hides(table.name.schema):
         found = "the server leaves its database out of the log (binlog_do_db, binlog_ignore_db)"
         do = "remove these options from the server's configuration and restart it, or exclude the table in the rules"
         yield Finding(Level.BLOCKER, "table.filtered", subject, found, do)
-    yield from _stored(table, stored)
+    if stored is not None:  # the catalogue does not show what the user may not read
+        yield from _stored(table, stored)
     yield from _keys(grants, table, route)
     said = refusal(table, route or Route(table, table.name, (), table.key), logged=logged)
     if said is not None:
@@ -147,6 +153,13 @@ def _table(
     elif not logged and (route is None or route.mode is not Mode.APPEND):
         yield from _updates(table)
     for column in table.columns:
+        if not named and any("?" in label for label in column.type.labels):
+            found = (
+                f"column {column.name} has a label with a question mark, or with a character that the server's catalog"
+                " cannot say (beyond U+FFFF), and the log does not name labels"
+            )
+            do = "SET PERSIST binlog_row_metadata = 'FULL' (and in the server's configuration)"
+            yield Finding(Level.WARNING, "table.labels", subject, found, do)
         if types.logical(column.type).value == "other":
             found = f"column {column.name} has type {column.type.text}, which cdcflow does not know"
             do = f'exclude it in the rules: {{match: "{table.name}", columns: {{exclude: [{column.name}]}}}}'
@@ -161,7 +174,12 @@ def _readable(connection: Connection, grants: Grants, table: Table, route: Route
     try:
         rows(connection, f"SELECT {chosen} FROM {qualified(table.name)} LIMIT 0")
     except pymysql.Error as error:
-        if not error.args or error.args[0] not in (1044, 1142, 1143):
+        number = error.args[0] if error.args else 0
+        if number in (1049, 1054, 1146):
+            found = "was dropped or altered a moment ago"
+            yield Finding(Level.WARNING, "table.exists", str(table.name), found, "run cdcflow check again")
+            return
+        if number not in (1044, 1142, 1143):
             raise
         do = f"GRANT SELECT ON {qualified(table.name)} TO {grants.account}"
         yield Finding(Level.BLOCKER, "table.select", str(table.name), "the user may not read it", do)

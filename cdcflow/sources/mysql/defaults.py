@@ -63,8 +63,8 @@ def sql(of: NativeType, text: str | None, *, generated: bool, quoted: bool) -> t
 def doubtful(of: NativeType, text: str | None, *, quoted: bool) -> bool:
     """Return whether a literal default's text (see `sql`) may not be the value, so that the server must be asked.
 
-    Bytes end at a zero or become question marks, FLOAT has six digits, and MySQL prints TIMESTAMP in the time zone
-    of whoever made the table.
+    Bytes end at a zero or become question marks, as do characters beyond U+FFFF; FLOAT has six digits; and MySQL
+    prints TIMESTAMP in the time zone of whoever made the table.
     """
     if text is None:
         return False
@@ -74,7 +74,8 @@ def doubtful(of: NativeType, text: str | None, *, quoted: bool) -> bool:
         return len(digits) >= _FLOAT_DIGITS or "(" in of.text
     if name == "timestamp":
         return not quoted and not text.startswith("0000")
-    return types.logical(of) is Logical.BYTES
+    kind = types.logical(of)
+    return kind is Logical.BYTES or (kind in (Logical.TEXT, Logical.ENUM, Logical.SET) and "?" in text)
 
 
 def question(of: NativeType, column: str) -> str:
@@ -82,7 +83,7 @@ def question(of: NativeType, column: str) -> str:
     name = types.base(of.text)
     if name == "float":
         return f"DEFAULT({column}) + 0e0"
-    if name == "timestamp":
+    if types.logical(of) is not Logical.BYTES:
         return f"CAST(DEFAULT({column}) AS CHAR)"
     return f"CONCAT('0x', HEX(DEFAULT({column})))"
 
