@@ -31,7 +31,6 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.net_cy",
     "cdcflow.codecs.copytext_cy",
     "cdcflow.codecs.order_cy",
-    "cdcflow.codecs.sqliterows_cy",
     "cdcflow.codecs.floattext_cy",
     "cdcflow.codecs.mysqlcells_cy",
     "cdcflow.codecs.mysqltext_cy",
@@ -41,6 +40,7 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.binlogtime_cy",
     "cdcflow.codecs.mysqljson_cy",
     "cdcflow.codecs.binlogrow_cy",
+    "cdcflow.codecs.binlog_cy",
     "cdcflow.engines.postgres.libpq_cy",
 )
 

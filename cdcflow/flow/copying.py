@@ -166,7 +166,8 @@ class Round:
         resumed = bool(done)
         shape = shapes.to_text(route)
         stamp = self._stamps.get(table_id, "")
-        record = lifecycle.copying(record, route, self._snapshot.position, stamp, shape, resumed=resumed)
+        position = self._snapshot.position_of(table_id)
+        record = lifecycle.copying(record, route, position, stamp, shape, resumed=resumed)
         # Ahead of the record: with one, a stream from `copied_from` on has to know the shape of its first rows.
         roster.remember(table_id, record.copied_from, shape)
         roster.put(record)
@@ -258,7 +259,7 @@ class Round:
 
     def _finish(self, table_id: int, job: _Job) -> None:
         job.over = True
-        upto = self._snapshot.upto()
+        upto = self._snapshot.upto(table_id)
 
         def whole(record: TableRecord) -> TableRecord:
             latest = later(self._parts.source.parse(record.copied_upto), upto)

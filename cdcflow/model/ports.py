@@ -71,9 +71,13 @@ class Snapshot(Protocol):
     position: Position
     token: str  # what a later copy needs to find rows changed since this view
 
-    def upto(self) -> Position:
-        """Return a position that covers every change which the chunks read so far may hold: `position` itself for
-        one view of everything. Changes between the two are applied idempotently."""
+    def position_of(self, table_id: int) -> Position:
+        """Return the position at or before which every change of a planned table is in its copy: `position`, or for
+        a table without a key, which must be copied as of one moment, its own."""
+
+    def upto(self, table_id: int) -> Position:
+        """Return a position that covers every change which the table's chunks read so far may hold: `position_of`
+        for one view. Changes between the two are applied idempotently."""
 
     def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
         """Divide what is left of a table into chunks. `done` are the finished chunks of an earlier,

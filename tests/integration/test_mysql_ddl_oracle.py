@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
-import pymysql
 import pytest
 from pymysql.connections import Connection
 
@@ -107,6 +105,5 @@ def _fill(made: World, table: TableName, generator: Generator) -> None:
     rows(made.connection, "DELETE FROM t")
     for number in (1, 2, 3):
         values = "".join(f", {generator.value(column.logical.value, column.type.text)}" for column in columns)
-        with suppress(pymysql.Error):  # NULL into a geometry that is NOT NULL
-            rows(made.connection, f"INSERT IGNORE INTO t (row_number_{names}) VALUES ({number}{values})")
+        rows(made.connection, f"INSERT IGNORE INTO t (row_number_{names}) VALUES ({number}{values})")
     made.hold_rows(table)

@@ -170,7 +170,10 @@ class FakeSnapshot:
         for key, value in rows[int(chunk.low) : int(chunk.high)]:
             yield f"{key}\t{value}\n".encode()
 
-    def upto(self) -> At:
+    def position_of(self, table_id: int) -> At:
+        return self.position
+
+    def upto(self, table_id: int) -> At:
         return self.position
 
     def close(self) -> None:

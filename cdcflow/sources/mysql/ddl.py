@@ -158,7 +158,7 @@ def _kind(head: list[str]) -> Kind:
     if first in ("CREATE", "ALTER", "DROP"):
         return _of_object(head)
     if first == "SET" and second == "STATEMENT":  # MariaDB: SET STATEMENT x=1 FOR statement
-        return Kind.DDL
+        return Kind.UNKNOWN
     return _FIRST.get(first, Kind.UNKNOWN)
 
 
@@ -276,8 +276,6 @@ def _with_columns(walk: Reader, name: TableName, sql_mode: int, absent: bool, re
         doubts.append("more of its columns are those of a SELECT")
     if "?" in others:
         doubts.append("an option that is not known")
-    if "a charset behind a collation" in others:
-        doubts.append("a charset behind a collation")
     if "VERSIONING" in others:
         doubts.append("a system-versioned table")
     return CreateTable(

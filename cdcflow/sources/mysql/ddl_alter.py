@@ -474,8 +474,6 @@ def create_options(reader: Reader) -> tuple[DefaultCharset, list[str]]:
             others.append("?")
             break
         if isinstance(option, DefaultCharset):
-            if option.charset and collation:
-                others.append("a charset behind a collation")
             charset, collation = option.charset or charset, option.collation or collation
         elif isinstance(option, Harmless):
             others.append(option.what)

@@ -104,7 +104,11 @@ class PostgresSnapshot:
             raise
         self._give(pgconn)
 
-    def upto(self) -> Lsn:
+    def position_of(self, table_id: int) -> Lsn:
+        """As `model.ports.Snapshot.position_of`."""
+        return self.position
+
+    def upto(self, table_id: int) -> Lsn:
         """As `model.ports.Snapshot.upto`."""
         return self.position
 

@@ -1,0 +1,310 @@
+"""The log events that come once in a while, as values: pure functions over an event's body.
+
+Formats: https://dev.mysql.com/doc/dev/mysql-server/latest/classBinary__log__event.html (and the classes beside it);
+MariaDB's own: https://mariadb.com/docs/server/reference/clientserver-protocol/replication-protocol
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import zstandard
+
+from cdcflow.codecs.binlog_cy import MessageError
+
+STOP: Final = 3
+QUERY: Final = 2
+ROTATE: Final = 4
+EXECUTE_LOAD: Final = 18
+FORMAT_DESCRIPTION: Final = 15
+TABLE_MAP: Final = 19
+INCIDENT: Final = 26
+HEARTBEAT: Final = 27
+XA_PREPARE: Final = 38
+PAYLOAD: Final = 40
+HEARTBEAT_V2: Final = 41
+GTID_TAGGED: Final = 42
+MARIADB_GTID: Final = 162
+MARIADB_START_ENCRYPTION: Final = 164
+MARIADB_QUERY_COMPRESSED: Final = 165
+
+# Parameters of a statement that follows, which is looked at itself; texts for people; the server's own bookkeeping.
+# Blocks of a file for a LOAD DATA that follows as EXECUTE_LOAD.
+HARMLESS: Final = frozenset({STOP, 5, 9, 11, 13, 14, 17, 29, 35, 36, 37, 160, 161, 163, MARIADB_START_ENCRYPTION})
+
+# An event of another type with this flag may be passed by without understanding it.
+IGNORABLE: Final = 0x80
+
+_CHECKSUM_CRC32: Final = 1
+_MOST_UNPACKED: Final = 1 << 30
+_PAYLOAD_PIECE: Final = 1 << 20
+
+# How long each status variable of a query event is; text and lists are read apart.
+_STATUS_SIZES: Final = {
+    0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 14: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement. `charset` is the number of the collation that its text is in, 0 where it is not said."""
+
+    database: str
+    sql: bytes
+    charset: int
+    sql_mode: int
+    error: int
+
+
+@dataclass(frozen=True, slots=True)
+class MariadbGtid:
+    """MariaDB's beginning of a transaction. `standalone`: the event that follows is all of it."""
+
+    domain: int
+    number: int
+    standalone: bool
+    starts_alter: bool
+    rolls_alter_back: bool
+    prepared_xa: bool
+    completed_xa: bool
+
+
+def rotate(body: bytes) -> tuple[str, int]:
+    """Return the log file that comes next and the place in it."""
+    if len(body) < 9:
+        raise MessageError("a rotate event is too short")
+    return body[8:].rstrip(b"\0").decode(), int.from_bytes(body[:8], "little")
+
+
+def heartbeat(kind: int, body: bytes) -> tuple[str, int]:
+    """Return the log file and the place where the server is; 0 where the event does not say the place."""
+    if kind == HEARTBEAT:
+        return body.decode(), 0
+    name, place, at = "", 0, 0
+    while at < len(body) and body[at]:
+        field = body[at]
+        size, at = _packed(body, at + 1)
+        value = body[at : at + size]
+        at += size
+        if field == 1:
+            name = value.decode()
+        elif field == 2:
+            place, _ = _packed(value, 0)
+    return name, place
+
+
+def has_checksums(body: bytes) -> bool:
+    """Read a format description: whether the events of its file end in checksums.
+
+    Raises:
+        MessageError: a kind of log or of checksum that is not known.
+    """
+    if len(body) < 57 or int.from_bytes(body[:2], "little") != 4:
+        raise MessageError("the log is of a version that is not known (not 4)")
+    if body[56] != 19:
+        raise MessageError(f"event headers of {body[56]} bytes, not 19")
+    kind = body[-5]
+    if kind not in (0, _CHECKSUM_CRC32):
+        raise MessageError(f"checksums of kind {kind}")
+    return kind == _CHECKSUM_CRC32
+
+
+def query(kind: int, body: bytes) -> Query:
+    """Read a statement, MariaDB's compressed one too."""
+    if len(body) < 13:
+        raise MessageError("a query event is too short")
+    database_size, error = body[8], int.from_bytes(body[9:11], "little")
+    status_end = 13 + int.from_bytes(body[11:13], "little")
+    database = body[status_end : status_end + database_size]
+    start = status_end + database_size + 1
+    if start > len(body):
+        raise MessageError("a query event ends before its statement")
+    charset, sql_mode = _status(body[13:status_end])
+    sql = body[start:]
+    return Query(
+        database.decode("utf-8", "replace"),
+        _unpacked(sql) if kind == MARIADB_QUERY_COMPRESSED else sql,
+        charset,
+        sql_mode,
+        error,
+    )
+
+
+def refusal(body: bytes) -> str:
+    """Return the server's words in an error packet."""
+    text = body[9:] if body[3:4] == b"#" else body[3:]
+    return text.decode("utf-8", "replace")
+
+
+def _status(body: bytes) -> tuple[int, int]:
+    """Return the client's collation and sql_mode, as the numbers that the server has for them."""
+    charset, sql_mode, at = 0, 0, 0
+    while at < len(body):
+        kind = body[at]
+        at += 1
+        if kind in _STATUS_SIZES:
+            value = body[at : at + _STATUS_SIZES[kind]]
+            at += len(value)
+            if kind == 1:
+                sql_mode = int.from_bytes(value, "little")
+            elif kind == 4:
+                charset = int.from_bytes(value[:2], "little")
+        elif kind in (2, 5, 6):  # catalog (with a zero behind it in 2) and time zone
+            at += 1 + body[at] + (kind == 2)
+        elif kind == 11:  # who it runs as: user, host
+            at += 1 + body[at]
+            at += 1 + body[at]
+        elif kind == 12:  # the databases that it touches
+            count, at = body[at], at + 1
+            for _ in range(count if count < 254 else 0):
+                at = body.index(b"\0", at) + 1
+        else:  # newer than this reader; what we look for stands before
+            break
+    return charset, sql_mode
+
+
+def mariadb_gtid(body: bytes) -> MariadbGtid:
+    """Read the beginning of a MariaDB transaction."""
+    if len(body) < 13:
+        raise MessageError("a GTID event is too short")
+    flags, at = body[12], 13
+    if flags & 0x02:  # with the number of the group that was committed together
+        at += 8
+    prepared, completed = bool(flags & 0x40), bool(flags & 0x80)
+    if prepared or completed:
+        if at + 6 > len(body):
+            raise MessageError("a GTID event ends inside its XA name")
+        at += 6 + body[at + 4] + body[at + 5]
+    extra = body[at] if at < len(body) else 0
+    return MariadbGtid(
+        int.from_bytes(body[8:12], "little"),
+        int.from_bytes(body[:8], "little"),
+        bool(flags & 0x01),
+        bool(extra & 0x02),
+        bool(extra & 0x08),
+        prepared,
+        completed,
+    )
+
+
+def tagged_gtid(body: bytes) -> tuple[str, int, int]:
+    """Return (source with its tag, number, commit time in microseconds) of a tagged GTID event.
+
+    The body is a list of numbered fields behind three numbers: version, size, last field that must be understood.
+    https://dev.mysql.com/doc/dev/mysql-server/latest/PageLibsMysqlSerialization.html
+    """
+    at = 0
+    for _ in range(3):
+        _, at = _varlen(body, at)
+    source, tag, number, commit_us = bytearray(), "", 0, 0
+    while at < len(body):
+        field, at = _varlen(body, at)
+        if field == 1:
+            for _ in range(16):
+                value, at = _varlen(body, at)
+                source.append(value & 0xFF)
+        elif field == 2:
+            number, at = _signed_varlen(body, at)
+        elif field == 3:
+            size, at = _varlen(body, at)
+            tag, at = body[at : at + size].decode(), at + size
+        elif field in (4, 5):
+            _, at = _signed_varlen(body, at)
+        elif field == 6:
+            commit_us, at = _varlen(body, at)
+        elif field == 0:
+            _, at = _varlen(body, at)
+        else:
+            break
+    if len(source) != 16 or not number:
+        raise MessageError("a tagged GTID event without a GTID")
+    name = str(uuid.UUID(bytes=bytes(source)))
+    return (f"{name}:{tag}" if tag else name), number, commit_us
+
+
+def payload(body: bytes) -> Iterator[bytes]:
+    """Yield the events of a compressed transaction, in pieces that may end within an event.
+
+    Raises:
+        MessageError: it is compressed in another way than zstd, or damaged.
+    """
+    kind, size, at = 0, -1, 0
+    while True:
+        field, at = _packed(body, at)
+        if field == 0:
+            break
+        length, at = _packed(body, at)
+        value, _ = _packed(body, at)
+        at += length
+        if field == 1:
+            size = value
+        elif field == 2:
+            kind = value
+    packed = body[at:]
+    if size != len(packed):
+        raise MessageError("a compressed transaction has another size than it says")
+    if kind == 255:
+        yield packed
+        return
+    if kind != 0:
+        raise MessageError(f"a transaction compressed in an unknown way ({kind})")
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True) as reader:
+            while piece := reader.read(_PAYLOAD_PIECE):
+                yield piece
+    except zstandard.ZstdError as error:
+        raise MessageError(f"a compressed transaction cannot be unpacked: {error}") from None
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Return the statement of a compressed query event: see `codecs.binlog_cy` for the form."""
+    if not packed or not packed[0] & 0x80 or packed[0] & 0x70:
+        raise MessageError("a statement compressed in an unknown way")
+    count = packed[0] & 0x07
+    size = int.from_bytes(packed[1 : 1 + count], "big")
+    try:
+        sql = zlib.decompressobj().decompress(packed[1 + count :], min(size, _MOST_UNPACKED) + 1)
+    except zlib.error as error:
+        raise MessageError(f"a compressed statement cannot be unpacked: {error}") from None
+    if len(sql) != size:
+        raise MessageError("a compressed statement has another size than it says")
+    return sql
+
+
+def _packed(body: bytes, at: int) -> tuple[int, int]:
+    """Read a length-encoded number: 1 byte up to 250; 252, 253, 254 announce 2, 3, 8 bytes."""
+    if at >= len(body):
+        raise MessageError("an event ends inside a number")
+    first = body[at]
+    size = {252: 2, 253: 3, 254: 8}.get(first, 0)
+    if not size:
+        return first, at + 1
+    if at + 1 + size > len(body):
+        raise MessageError("an event ends inside a number")
+    return int.from_bytes(body[at + 1 : at + 1 + size], "little"), at + 1 + size
+
+
+def _varlen(body: bytes, at: int) -> tuple[int, int]:
+    """Read a number whose first byte's trailing one bits say how many bytes follow."""
+    if at >= len(body):
+        raise MessageError("an event ends inside a number")
+    first = body[at]
+    more = 0
+    while more < 8 and first >> more & 1:
+        more += 1
+    if at + 1 + more > len(body):
+        raise MessageError("an event ends inside a number")
+    if more == 8:
+        return int.from_bytes(body[at + 1 : at + 9], "little"), at + 9
+    return int.from_bytes(body[at : at + 1 + more], "little") >> (more + 1), at + 1 + more
+
+
+def _signed_varlen(body: bytes, at: int) -> tuple[int, int]:
+    """Read a signed number: its lowest bit is the sign."""
+    value, at = _varlen(body, at)
+    return (~(value >> 1) if value & 1 else value >> 1), at

@@ -1,0 +1,174 @@
+"""MySQL and MariaDB as a source: one object that looks, copies and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Event
+
+from cdcflow.engines.mysql.connect import address, flavour
+from cdcflow.model.check import Finding
+from cdcflow.model.context import Context
+from cdcflow.model.ports import Follow, Router
+from cdcflow.model.position import Checkpoint, Position
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Table, TableName
+from cdcflow.sources.mysql import catalog, check, check_tables, identity, log_end
+from cdcflow.sources.mysql.config import Config
+from cdcflow.sources.mysql.log import BinlogConnection
+from cdcflow.sources.mysql.position import Binlog
+from cdcflow.sources.mysql.sessions import Sessions
+from cdcflow.sources.mysql.shapes import Shapes
+from cdcflow.sources.mysql.snapshot import MysqlSnapshot
+from cdcflow.sources.mysql.stream import MysqlStream
+
+# A transaction larger than this goes on in pieces; a sixteenth of the memory budget at the most.
+LARGEST_PIECE_BYTES = 16 * 1024 * 1024
+
+
+class MysqlSource:
+    """Implements `model.ports.Source`."""
+
+    engine = "mysql"
+
+    def __init__(self, config: Config, context: Context) -> None:
+        self._config = config.named(context.pipeline)
+        self._context = context
+        self._database = address(config.url).database or None
+        self._sessions = Sessions(config.url, application=f"cdcflow {context.pipeline}")
+        self.address = self._sessions.address
+        self.workers = config.snapshot.workers
+        self._cascades_logged: bool | None = None
+        self._known: dict[str, str] = {}  # who the source was when the stream last could go on from a position
+
+    def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
+        """See the port."""
+        with self._sessions.sql() as connection:
+            return check.findings(connection, flavour(connection), self._config, routes, refused)
+
+    def tables(self) -> list[Table]:
+        """See the port."""
+        with self._sessions.sql() as connection:
+            return catalog.tables(connection, flavour(connection), self._database)
+
+    def describe(self, name: TableName) -> Table | None:
+        """Return one table as the server has it now, None where it has none of that name."""
+        with self._sessions.sql() as connection:
+            return catalog.shape_of(connection, flavour(connection), name)
+
+    def identity(self) -> dict[str, str]:
+        """See the port."""
+        with self._sessions.sql() as connection:
+            return identity.current(connection, flavour(connection))
+
+    def refusal(self, table: Table, route: Route) -> Finding | None:
+        """See the port."""
+        if self._cascades_logged is None:
+            with self._sessions.sql() as connection:
+                self._cascades_logged = check_tables.cascades_logged(flavour(connection), check.settings(connection))
+        return check_tables.refusal(table, route, logged=self._cascades_logged)
+
+    def prepared(self) -> bool:
+        """See the port. Nothing of ours is kept at the source."""
+        return False
+
+    def prepare(self, routes: Sequence[Route], ended: Event | None = None) -> MysqlSnapshot:
+        """See the port."""
+        snapshot = self.snapshot(ended)
+        try:
+            self._known = self.identity()
+        except BaseException:
+            snapshot.close()
+            raise
+        return snapshot
+
+    def include(self, routes: Sequence[Route]) -> None:
+        """See the port. The log has every table."""
+
+    def snapshot(self, ended: Event | None = None) -> MysqlSnapshot:
+        """See the port."""
+        return MysqlSnapshot(self._sessions, ended, chunk_bytes=self._config.snapshot.chunk)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """See the port."""
+        self._compare(checkpoint.source, self.parse(checkpoint.position))
+
+    def _compare(self, before: Mapping[str, str], position: Binlog) -> str:
+        """Return the identity of the server that is there, as `Binlog.server`."""
+        with self._sessions.sql() as connection:
+            kind = flavour(connection)
+            now = identity.current(connection, kind)
+            identity.compare(connection, kind, before, now, position, f"source {self.address}")
+            self._known = now
+            return now["server"]
+
+    def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
+        """See the port. The source may have failed over since the last stream, so it is compared each time."""
+        assert isinstance(start, Binlog)
+        return self._stream(start, self._compare(self._known, start), follow, router)
+
+    def watch(self, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
+        """See the port. Under a number of its own, or the server would end the pipeline's own reader."""
+        start = self._start()
+        return self._stream(start, start.server, follow, router, reader=" look")
+
+    def _stream(
+        self, start: Binlog, server: str, follow: Mapping[int, Follow], router: Router, reader: str = ""
+    ) -> MysqlStream:
+        pipeline = self._context.pipeline + reader
+        server_id = self._config.reader_id if not reader else Config(url=self._config.url).named(pipeline).reader_id
+        connection = BinlogConnection(self._config.url, pipeline, server_id, start, server)
+        try:
+            return MysqlStream(
+                connection,
+                start=start,
+                server=server,
+                follow=follow,
+                router=router,
+                shapes=self._shapes(),
+                piece_bytes=min(LARGEST_PIECE_BYTES, self._context.batch_max_bytes, self._context.memory_bytes // 16),
+            )
+        except BaseException:
+            connection.close()
+            raise
+
+    def _shapes(self) -> Shapes:
+        with self._sessions.sql() as connection:
+            return Shapes(connection, flavour(connection), self.describe)
+
+    def stamps(self, table_ids: Sequence[int]) -> dict[int, str]:
+        """See the port. None is needed: the log tells of everything that rewrites a table."""
+        return dict.fromkeys(table_ids, "")
+
+    def rewritten(self, before: str, now: str) -> bool:
+        """See the port."""
+        return False
+
+    def end(self) -> Binlog:
+        """See the port."""
+        with self._sessions.sql() as connection:
+            return log_end.end_position(connection, flavour(connection))
+
+    def _start(self) -> Binlog:
+        with self._sessions.sql() as connection:
+            return log_end.start_position(connection, flavour(connection))
+
+    def retained(self) -> int | None:
+        """See the port. The server keeps its log by age, not for us."""
+        return None
+
+    def parse(self, text: str) -> Binlog:
+        """See the port."""
+        return Binlog.parse(text)
+
+    def teardown(self) -> list[str]:
+        """See the port. Nothing of ours is kept at the source."""
+        return []
+
+    def close(self) -> None:
+        """See the port."""
+        self._sessions.close()
+
+
+def open(config: Config, context: Context) -> MysqlSource:  # noqa: A001 - the word every connector uses
+    """Return the source. Nothing is connected before its first use."""
+    return MysqlSource(config, context)

@@ -1,0 +1,155 @@
+"""Table maps: which table row events are about, and how its rows are decoded with the shape that we know.
+
+Format: https://dev.mysql.com/doc/dev/mysql-server/latest/classmysql_1_1binlog_1_1event_1_1Table__map__event.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cdcflow.codecs.binlog_cy import MessageError
+from cdcflow.codecs.binlogrow_cy import RowShape
+from cdcflow.codecs.mysqlforms import NO_DEFAULT, ColumnForm, Missing, TableMetadata, optional_metadata, parse_types
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Column, Table, TableName
+
+# What the log calls each type, by the word that DDL begins it with. Types that are not here are not compared.
+# https://dev.mysql.com/doc/dev/mysql-server/latest/field__types_8h.html
+_CODES: Final[dict[str, frozenset[int]]] = {
+    "tinyint": frozenset({1}),
+    "smallint": frozenset({2}),
+    "mediumint": frozenset({9}),
+    "int": frozenset({3}),
+    "bigint": frozenset({8}),
+    "float": frozenset({4}),
+    "double": frozenset({5}),
+    "decimal": frozenset({246}),
+    "year": frozenset({13}),
+    "date": frozenset({10, 14}),
+    "time": frozenset({11, 19}),
+    "datetime": frozenset({12, 18}),
+    "timestamp": frozenset({7, 17}),
+    "bit": frozenset({16}),
+    "enum": frozenset({247}),
+    "set": frozenset({248}),
+    "char": frozenset({254}),
+    "binary": frozenset({254}),
+    "varchar": frozenset({15, 141}),
+    "varbinary": frozenset({15, 141}),
+    "json": frozenset({245, 252}),  # MariaDB's is a longtext
+    "vector": frozenset({242, 15}),
+}
+_NUMBERS: Final = frozenset({1, 2, 3, 4, 5, 8, 9, 246})
+_BLOBS: Final = frozenset({252, 140})
+_CODES_BLOB: Final = {f"{size}{kind}": _BLOBS for size in ("", "tiny", "medium", "long") for kind in ("text", "blob")}
+
+
+@dataclass(frozen=True, slots=True)
+class TableMap:
+    """One table map. types: (type, metadata) of each column, resolved; `metadata` is what the server says besides."""
+
+    number: int
+    name: TableName
+    types: list[tuple[int, int]]
+    metadata: TableMetadata
+
+
+def parse(body: bytes) -> TableMap:
+    """Read a table map's body.
+
+    Raises:
+        MessageError: it ends before its parts do.
+    """
+    try:
+        number, at = int.from_bytes(body[:6], "little"), 8
+        database, at = _name(body, at)
+        table, at = _name(body, at)
+        width, at = _packed(body, at)
+        types = body[at : at + width]
+        at += width
+        size, at = _packed(body, at)
+        metadata = body[at : at + size]
+        at += size + (width + 7) // 8
+        if len(types) != width or len(metadata) != size or at > len(body):
+            raise IndexError
+        resolved = parse_types(types, metadata)
+        return TableMap(number, TableName(database, table), resolved, optional_metadata(body[at:], resolved))
+    except (IndexError, UnicodeDecodeError):
+        raise MessageError("a table map ends before its parts do") from None
+
+
+def shape(found: TableMap, route: Route) -> tuple[RowShape, tuple[str, ...]] | str:
+    """Return the decoder of the table's rows and the names of the cells that it makes, or why the shape that we know
+    is not that of these rows."""
+    table = route.source
+    why = mismatch(found, table)
+    if why:
+        return why
+    kept = {column.name for column, _ in route.columns} | set(route.key)
+    forms = [
+        _form(column, kind, meta, kept, route) for column, (kind, meta) in zip(table.columns, found.types, strict=True)
+    ]
+    names = tuple(column.name for column in table.columns if column.name in kept)
+    return RowShape(forms, str(table.name)), names
+
+
+def mismatch(found: TableMap, table: Table) -> str:
+    """Say in what the log's table differs from the shape; '' where it does not."""
+    if len(found.types) != len(table.columns):
+        return f"its rows have {len(found.types)} columns, not {len(table.columns)}"
+    names = found.metadata.names
+    if names and list(names) != [column.name for column in table.columns]:
+        return "its columns have other names"
+    for index, (column, (kind, _)) in enumerate(zip(table.columns, found.types, strict=True)):
+        codes = _CODES.get(base(column), _CODES_BLOB.get(base(column)))
+        if codes is not None and kind not in codes:
+            return f"column {column.name} has another type"
+        unsigned = found.metadata.unsigned
+        if unsigned and kind in _NUMBERS and unsigned[index] != column.type.unsigned:
+            return f"column {column.name} has another sign"
+    return ""
+
+
+def base(column: Column) -> str:
+    """Return the first word of a column's type: `int`, `varchar`, `geometry`."""
+    return column.type.text.split("(", 1)[0].split(" ", 1)[0].lower()
+
+
+def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route) -> ColumnForm:
+    default: bytes | Missing | None = NO_DEFAULT
+    if column.missing is not None:
+        default = column.missing.encode()
+    elif column.default is None and column.nullable:
+        default = None
+    length = column.type.text.partition("(")[2].partition(")")[0]
+    return ColumnForm(
+        type=kind,
+        meta=meta,
+        unsigned=column.type.unsigned,
+        charset=column.type.charset,
+        labels=column.type.labels,
+        native=base(column),
+        length=int(length) if length.isdigit() and base(column) == "binary" else 0,
+        zero_dates=str(route.zero_dates.value),
+        default=default,
+        keep=column.name in kept,
+        name=column.name,
+    )
+
+
+def _name(body: bytes, at: int) -> tuple[str, int]:
+    size, at = _packed(body, at)
+    if body[at + size] != 0:
+        raise IndexError
+    return body[at : at + size].decode(), at + size + 1
+
+
+def _packed(body: bytes, at: int) -> tuple[int, int]:
+    first = body[at]
+    size = {252: 2, 253: 3, 254: 8}.get(first, 0)
+    if not size:
+        return first, at + 1
+    if at + 1 + size > len(body):
+        raise IndexError
+    return int.from_bytes(body[at + 1 : at + 1 + size], "little"), at + 1 + size

@@ -1,0 +1,117 @@
+"""From MySQL and MariaDB to PostgreSQL by the command: copied, followed, altered, killed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.servers.commands import PipelineFolder, Running
+from tests.servers.database import Database
+from tests.servers.mysql_database import MysqlDatabase
+from tests.servers.waiting import until
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class Pair:
+    """A database of MySQL or MariaDB, one of PostgreSQL, and the pipeline between them."""
+
+    source: MysqlDatabase
+    target: Database
+    folder: PipelineFolder
+
+    def table(self, name: str) -> str:
+        """Return a table's name in the target, for SQL."""
+        return f'"{self.source.name}"."{name}"'
+
+    def rows(self, name: str, columns: str = "*") -> list[tuple[Any, ...]]:
+        """Return the target's rows, in order."""
+        return self.target.query(f"SELECT {columns} FROM {self.table(name)} ORDER BY 1")
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def pair(request: pytest.FixtureRequest, new_pipeline: Callable[..., PipelineFolder], target_db: Database) -> Pair:
+    source: MysqlDatabase = request.getfixturevalue(f"{request.param}_source_db")
+    return Pair(source, target_db, new_pipeline(source, target_db).write_rules(f"{source.name}.*"))
+
+
+@pytest.fixture
+def caught_up(cdcflow: Call) -> Callable[[], None]:
+    def run() -> None:
+        cdcflow("run", "--until-caught-up", exit_code=0)
+
+    return run
+
+
+def test_tables_are_copied_and_followed(pair: Pair, caught_up: Callable[[], None]) -> None:
+    pair.source.execute(
+        "CREATE TABLE a (id int PRIMARY KEY AUTO_INCREMENT, v varchar(20), d decimal(10,2), u bigint unsigned);"
+        "INSERT INTO a (v, d, u) VALUES ('one', 1.5, 18446744073709551615), ('zwei ö', NULL, 0);"
+        "CREATE TABLE keyless (n int, t text); INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)"
+    )
+    caught_up()
+    assert pair.rows("a", "id, v, d::text, u::text") == [
+        (1, "one", "1.50", "18446744073709551615"),
+        (2, "zwei ö", None, "0"),
+    ]
+    assert pair.rows("keyless") == [(1, "x"), (1, "x"), (2, None)]
+    pair.source.execute(
+        "BEGIN; INSERT INTO a (v) VALUES ('three'); UPDATE a SET id = 20 WHERE id = 2; DELETE FROM a WHERE id = 1;"
+        "COMMIT;"
+        "DELETE FROM keyless WHERE n = 1 LIMIT 1; UPDATE keyless SET t = 'now' WHERE n = 2"
+    )
+    caught_up()
+    assert pair.rows("a", "id, v") == [(3, "three"), (20, "zwei ö")]
+    assert pair.rows("keyless") == [(1, "x"), (2, "now")]
+
+
+def test_changes_of_shape_are_followed(
+    pair: Pair, running: Callable[..., Running], caught_up: Callable[[], None]
+) -> None:
+    pair.source.execute("CREATE TABLE a (id int PRIMARY KEY, v varchar(20)); INSERT INTO a VALUES (1, 'one')")
+    caught_up()
+    pair.source.execute(
+        "ALTER TABLE a ADD COLUMN n int NOT NULL DEFAULT 7 FIRST; INSERT INTO a VALUES (8, 2, 'two');"
+        "ALTER TABLE a CHANGE v w varchar(40); INSERT INTO a VALUES (9, 3, 'three');"
+        "ALTER TABLE a DROP COLUMN n, MODIFY id bigint; INSERT INTO a VALUES (5000000000, 'four')"
+    )
+    caught_up()
+    assert pair.rows("a", "id, w") == [(1, "one"), (2, "two"), (3, "three"), (5000000000, "four")]
+    pair.source.execute("TRUNCATE a; INSERT INTO a VALUES (1, 'again')")
+    caught_up()
+    assert pair.rows("a", "id, w") == [(1, "again")]
+
+
+def test_a_table_that_another_takes_the_place_of_is_copied_again(
+    pair: Pair, running: Callable[..., Running], cdcflow: Call
+) -> None:
+    pair.source.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, v varchar(20)); INSERT INTO a VALUES (1, 'old'), (2, 'old');"
+        "CREATE TABLE b (id int PRIMARY KEY, v varchar(20), more int); INSERT INTO b VALUES (1, 'new', 5)"
+    )
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    pair.source.execute("RENAME TABLE a TO a_old, b TO a; INSERT INTO a VALUES (3, 'later', 6)")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    until(lambda: pair.rows("a", "id, v, more") == [(1, "new", 5), (3, "later", 6)], what="a is what b was")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert pair.rows("a", "id, v, more") == [(1, "new", 5), (3, "later", 6)]
+
+
+def test_a_killed_run_loses_and_doubles_nothing(pair: Pair, running: Callable[..., Running], cdcflow: Call) -> None:
+    pair.source.execute("CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a VALUES (0, 0)")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    for number in range(1, 4):
+        process = running("run")
+        for each in range(50):
+            pair.source.execute(
+                f"INSERT INTO a VALUES ({number * 1000 + each}, 0); UPDATE a SET v = v + 1 WHERE id = 0"
+            )
+        until(lambda number=number: pair.target.value(f"SELECT max(id) FROM {pair.table('a')}") > number * 1000)  # type: ignore[misc]
+        process.kill()
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert pair.rows("a") == sorted(pair.source.query("SELECT id, v FROM a"))
