@@ -206,7 +206,8 @@ def plain_form() -> tuple[ModuleType, ModuleType]:
     for module in (cells, mysqltext):
         path = f"cdcflow/codecs/{module.__name__.rpartition('.')[2]}.py"
         spec = importlib.util.spec_from_file_location(f"plain_{module.__name__.rpartition('.')[2]}", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         loaded = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = loaded
         spec.loader.exec_module(loaded)

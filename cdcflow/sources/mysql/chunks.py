@@ -146,8 +146,7 @@ def _beyond(columns: Sequence[Column], bound: Bound, strict: str, last: str) -> 
     if len(bound) == 1:
         return f"{name} {last} {value}"
     rest = _beyond(columns[1:], bound[1:], strict, last)
-    # The first part says nothing new, but the optimizer needs it to see where the range begins.
-    return f"({name} {strict}= {value} AND ({name} {strict} {value} OR {rest}))"
+    return f"({name} {strict} {value} OR ({name} = {value} AND {rest}))"
 
 
 def plan(

@@ -9,7 +9,7 @@ it is one chunk, under a view of which the exact place in the log is known.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,13 +22,12 @@ from cdcflow.engines.mysql.errors import code, translate
 from cdcflow.engines.mysql.names import literal, qualified
 from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
-from cdcflow.model.position import Position
 from cdcflow.model.route import Route
-from cdcflow.sources.mysql import catalog, chunks, selecting, views, walk
+from cdcflow.sources.mysql import catalog, chunks, log_end, selecting, views, walk
 from cdcflow.sources.mysql.chunks import Key, Piece
+from cdcflow.sources.mysql.position import Binlog
 from cdcflow.sources.mysql.resultset import blocks
 from cdcflow.sources.mysql.sessions import Sessions, close, query
-from cdcflow.sources.mysql.views import Place
 
 # How long the server may be silent in the middle of an answer. A peer that vanished is noticed long before.
 SILENCE_SECONDS: Final = 600.0
@@ -63,8 +62,7 @@ class MysqlSnapshot:
     """Implements `model.ports.Snapshot`.
 
     Args:
-        end: returns the log's end now.
-        at: makes a position of a place that the server has told.
+        sessions: must stay open until this is closed.
         ended: set when whoever waits for the snapshot does so no longer.
         chunk_bytes, chunk_rows: the most that a chunk should hold.
     """
@@ -72,31 +70,29 @@ class MysqlSnapshot:
     def __init__(
         self,
         sessions: Sessions,
-        end: Callable[[], Position],
-        at: Callable[[Place], Position],
         ended: threading.Event | None = None,
         *,
         chunk_bytes: int = walk.CHUNK_BYTES,
         chunk_rows: int = walk.MOST_ROWS,
     ) -> None:
-        self._sessions, self._end, self._at, self._ended = sessions, end, at, ended
+        self._sessions, self._ended = sessions, ended
         self._chunk_bytes, self._chunk_rows = chunk_bytes, chunk_rows
         self._lock = threading.Lock()
         self._keys: dict[int, Key] = {}
         self._shapes: dict[int, Sequence[tuple[Any, ...]]] = {}
         self._views: dict[int, _View] = {}
-        self._exact: dict[int, Position] = {}
-        self._read: dict[int, Position] = {}
+        self._exact: dict[int, Binlog] = {}
+        self._read: dict[int, Binlog] = {}
         self._closed = False
         self.position, self._settled = self._begin()
         self.token = str(self.position)
 
-    def position_of(self, table_id: int) -> Position:
+    def position_of(self, table_id: int) -> Binlog:
         """Return the position before which everything is in the copy of this table, once it is planned: `position`,
         or for a table without a key the one of its own view."""
         return self._exact.get(table_id, self.position)
 
-    def upto(self, table_id: int | None = None) -> Position:
+    def upto(self, table_id: int | None = None) -> Binlog:
         """As `model.ports.Snapshot.upto`, for one table or for all."""
         with self._lock:
             if table_id is not None:
@@ -155,7 +151,8 @@ class MysqlSnapshot:
             if view.holds_lock:
                 views.unlock(connection)
             if route.key:
-                self._note(route.source.id, self._end())
+                with self._sessions.sql() as other:
+                    self._note(route.source.id, log_end.end_position(other, self._sessions.flavour))
         except BaseException as error:
             close(connection)
             failure = self._failure(error, route)
@@ -173,16 +170,17 @@ class MysqlSnapshot:
 
     # -- where the views stand
 
-    def _begin(self) -> tuple[Position, bool]:
+    def _begin(self) -> tuple[Binlog, bool]:
         """Return the position that no view is older than, and whether all that is before it can be seen."""
         with self._sessions.sql() as connection:
             query(connection, views.BEGIN)
-            place = views.place_of_view(connection)
+            flavour = self._sessions.flavour
+            position = views.position_of_view(connection, flavour)
             query(connection, "COMMIT")
-            if place is not None:
-                return self._at(place), True
-            position = self._end()
-            return position, views.settle(connection, self._ended, self._sessions.address)
+            if position is not None:
+                return position, True
+            position = log_end.start_position(connection, flavour)
+            return position, views.settle(connection, flavour, self._ended, self._sessions.address)
 
     def _open_exact(self, route: Route) -> None:
         """Open the view of a table without a key, and remember its position."""
@@ -197,15 +195,13 @@ class MysqlSnapshot:
             found = query(reader, _TRANSACTIONAL.format(**wanted))
             if found and int(found[0][0] or 0):
                 query(reader, views.BEGIN)
-                place = views.place_of_view(reader)
-                if place is not None:
-                    position = self._at(place)
-                else:
+                position = views.position_of_view(reader, self._sessions.flavour)
+                if position is None:
                     query(reader, "COMMIT")
                     locker = self._sessions.take()
                     views.lock(locker, name, self._ended, self._sessions.address)
                     query(reader, views.BEGIN)
-                    position = self._end()
+                    position = self._start()
                 self._probe(reader, route)
                 if locker is not None:
                     views.unlock(locker)
@@ -213,7 +209,7 @@ class MysqlSnapshot:
                 view = _View(reader, holds_lock=False)
             else:
                 views.lock(reader, name, self._ended, self._sessions.address)
-                position = self._end()
+                position = self._start()
                 view = _View(reader, holds_lock=True)
         except BaseException as error:
             for connection in (reader, locker):
@@ -227,6 +223,10 @@ class MysqlSnapshot:
             raise
         self._views[table_id], self._exact[table_id] = view, position
 
+    def _start(self) -> Binlog:
+        with self._sessions.sql() as connection:
+            return log_end.start_position(connection, self._sessions.flavour)
+
     def _view(self, route: Route) -> _View:
         with self._lock:
             closed, view = self._closed, self._views.pop(route.source.id, None)
@@ -236,7 +236,7 @@ class MysqlSnapshot:
             raise _restart(route, "the view of a table without a key can be read once only, and it was altered or read")
         return view or _View(self._sessions.take(), holds_lock=False)
 
-    def _note(self, table_id: int, position: Position) -> None:
+    def _note(self, table_id: int, position: Binlog) -> None:
         """Remember that a view of a table was not later than this."""
         with self._lock:
             self._read[table_id] = _later(self._read.get(table_id, self.position), position)
@@ -303,7 +303,7 @@ def _whole(_low: chunks.Bound | None, high: chunks.Bound | None) -> Sequence[chu
     return [(high, 0)]
 
 
-def _later(one: Position, other: Position) -> Position:
+def _later(one: Binlog, other: Binlog) -> Binlog:
     """Return the one that is ahead; `one` where they are equal."""
     return one if one.covers(other) else other
 

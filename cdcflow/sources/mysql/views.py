@@ -12,16 +12,19 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass
 from typing import Final
 
 import pymysql
 from pymysql.connections import Connection
 
+from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.errors import code
 from cdcflow.engines.mysql.names import qualified
 from cdcflow.errors import SourceUnavailable
 from cdcflow.model.schema import TableName
+from cdcflow.sources.mysql import log_end
+from cdcflow.sources.mysql.gtids import MysqlGtids
+from cdcflow.sources.mysql.position import Binlog
 from cdcflow.sources.mysql.sessions import LOCK_TIMEOUT_SECONDS, query
 
 BEGIN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -39,35 +42,26 @@ _SETTLE_LOOK_SECONDS: Final = 0.005
 _LOCK_TIMEOUT: Final = 1205
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in the binary log, as the server tells it. `gtids` is text in the server's form, '' where unknown."""
-
-    file: str
-    offset: int
-    gtids: str
-
-
-def place_of_view(connection: Connection) -> Place | None:
+def position_of_view(connection: Connection, flavour: Flavour) -> Binlog | None:
     """Return where the view stands that the connection has just opened; None where the server does not tell."""
     told = {str(name).lower(): value for name, value in query(connection, "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")}
-    file, offset = told.get("binlog_snapshot_file") or "", int(told.get("binlog_snapshot_position") or 0)
+    file, offset = str(told.get("binlog_snapshot_file") or ""), int(told.get("binlog_snapshot_position") or 0)
     if not file or not offset:
         return None
-    gtids = told.get("binlog_snapshot_gtid_executed")
-    if gtids is None:
-        ((gtids,),) = query(connection, f"SELECT BINLOG_GTID_POS('{file}', {offset})")
-    return Place(file, offset, gtids or "")
+    server = log_end.server_name(connection, flavour)
+    if flavour.engine == "mariadb":
+        return Binlog(file, offset, log_end.mariadb_gtids_at(connection, file, offset), server)
+    gtids = MysqlGtids.parse(str(told.get("binlog_snapshot_gtid_executed") or ""))
+    return Binlog(file, offset, gtids if log_end.has_gtids(connection, flavour) else None, server)
 
 
-def settle(connection: Connection, ended: threading.Event | None, address: str) -> bool:
-    """Wait until every transaction that is in the log by now can be seen; return False where that cannot be told.
+def settle(connection: Connection, flavour: Flavour, ended: threading.Event | None, address: str) -> bool:
+    """Wait until every transaction that is in MySQL's log by now can be seen; return False where that is not told.
 
     Raises:
         SourceUnavailable: it takes too long, or `ended` was set.
     """
-    ((mode,),) = query(connection, "SELECT @@GLOBAL.gtid_mode")
-    if mode != "ON":
+    if not log_end.has_gtids(connection, flavour):
         return False
     waiting = _owned(connection)
     until = time.monotonic() + SETTLE_SECONDS
