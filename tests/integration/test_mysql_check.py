@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -219,6 +220,19 @@ def test_server_id_of_the_source_itself_is_refused(database: MysqlDatabase):
     finding = by_name(looked_at(database, server_id=server.server_id))["source.server_id"]
     assert (finding.level, finding.found) == (Level.BLOCKER, "is the source's own")
     assert by_name(looked_at(database, server_id=4242))["source.server_id"].subject == "server_id 4242"
+
+
+def test_server_id_that_another_reader_has_is_told(database: MysqlDatabase):
+    with connect(database.url, side="source") as reader:
+        # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_register_replica.html
+        reader._execute_command(0x15, struct.pack("<I3xHII", 4243, 0, 0, 0))  # type: ignore[attr-defined]
+        reader._read_ok_packet()  # type: ignore[attr-defined]
+        finding = by_name(looked_at(database, server_id=4243))["source.server_id"]
+        assert (finding.level, finding.found) == (
+            Level.NOTE,
+            "is in use: another process reads the log under it now",
+        )
+        assert by_name(looked_at(database, server_id=4244))["source.server_id"].level is Level.OK
 
 
 CASCADING = (

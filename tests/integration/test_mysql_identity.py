@@ -348,3 +348,46 @@ def dump(server: MysqlServer, gtids: MysqlGtids) -> list[tuple[int, bytes]]:
             if data[0] == 0xFE and len(data) < 9:
                 return found
             found.append((data[5], data[1:]))
+
+
+def test_dump_from_purged_log_is_a_lost_position(new_mysql_server: MakeServer, ask: Ask):
+    for version in ("8.0", "9.7"):
+        server = prepared(new_mysql_server("mysql", version))
+        early = ask(server).start().gtids
+        assert isinstance(early, MysqlGtids)
+        insert(server)
+        purge(server)
+        with pytest.raises(pymysql.Error) as caught:
+            dump(server, early)
+        error = translate(caught.value, side="source", at="")
+        assert type(error) is PositionLost
+        assert error.do == "cdcflow resync --all"
+
+
+def read_on(connection: Connection[Any]) -> None:
+    while True:
+        connection._read_packet()  # type: ignore[attr-defined]
+
+
+def test_reader_whose_server_id_another_takes_is_told(server: MysqlServer, ask: Ask):
+    """The server ends the connection of whoever had the number before."""
+    start = ask(server).start()
+    # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_binlog_dump.html
+    asked = struct.pack("<IHI", start.offset, 0, 4242) + start.file.encode()
+
+    def reader() -> Connection[Any]:
+        connection = connect(server.url(), side="source", read_timeout=20)
+        with connection.cursor() as cursor:
+            cursor.execute("SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'")
+        connection._execute_command(0x12, asked)  # type: ignore[attr-defined]
+        connection._read_packet()  # type: ignore[attr-defined]
+        return connection
+
+    first = reader()
+    second = reader()
+    with pytest.raises(pymysql.Error) as caught:
+        read_on(first)
+    error = translate(caught.value, side="source", at="")
+    assert type(error) is OperatorError
+    assert "server id" in error.what
+    second.close()

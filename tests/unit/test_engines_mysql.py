@@ -6,6 +6,7 @@ import pymysql
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cdcflow.engines.mysql.connect import Flavour, address, parse_version, safe_url
 from cdcflow.engines.mysql.errors import row_fault, translate
@@ -21,6 +22,7 @@ from cdcflow.errors import (
     TargetUnavailable,
 )
 from cdcflow.model.schema import TableName
+from cdcflow.sources.mysql.config import Config, chosen_id
 
 AT = "mysql://repl@db1:3306/shop"
 
@@ -124,6 +126,18 @@ def test_table_id_is_a_number_of_63_bits_that_only_the_name_decides(schema: str,
 
 def test_table_id_stays_what_it_is():
     assert table_id(TableName("shop", "orders")) == 5799016102194269868
+
+
+def test_server_id_is_made_from_the_pipelines_name_and_may_be_chosen():
+    config = Config(url="mysql://db1")
+    assert config.named("shop").reader_id == chosen_id("shop") == 2926178213
+    assert config.named("shop").reader_id != config.named("shop2").reader_id
+    assert all(1 << 31 <= chosen_id(str(number)) < 1 << 32 for number in range(100))
+    assert Config(url="mysql://db1", server_id=7).named("shop").reader_id == 7
+    for wrong in (0, 1 << 32, "x"):
+        with pytest.raises(ValidationError):
+            Config(url="mysql://db1", server_id=wrong)  # type: ignore[arg-type]
+    assert "s3cr3t" not in repr(Config(url="mysql://u:s3cr3t@db1"))
 
 
 def error(number: int, message: str) -> pymysql.Error:

@@ -86,6 +86,8 @@ _HOW_TO_WAIT: Final = {
 # The connection broke: the client's own numbers, and the server's for packets that did not come through.
 _LOST: Final = (1042, 1043, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1189, 1190)
 _CLIENT_LOST: Final = (2002, 2003, 2004, 2006, 2011, 2012, 2013, 2027, 2055)
+# The server ended a dump of its log. 4052 is MariaDB's, for two readers with one server id.
+_DUMP_ENDED: Final = (1236, 1789, 4052, 13114)
 _TOO_LARGE: Final = (1153, 1301, 2020)
 
 # What a row did wrong, in words of ours: the server's own repeat the value.
@@ -216,7 +218,7 @@ def translate(exc: Exception, *, side: Side, at: str, relation: str = "", user: 
     fault = row_fault(exc)
     if fault is not None:
         return _rejected(fault, side, at, relation)
-    if number == 1236 or number in (1789, 13114):
+    if number in _DUMP_ENDED:
         return log_error(message, at=at)
     if number in _TOO_LARGE:
         return OperatorError(

@@ -66,15 +66,16 @@ FROM information_schema.statistics WHERE {wanted}
 ORDER BY table_schema, table_name, index_name, seq_in_index
 """
 
+_ACTIONS: Final = """
+SELECT constraint_schema, table_name, constraint_name, update_rule, delete_rule
+FROM information_schema.referential_constraints WHERE {wanted}
+"""
+
 _FOREIGN_KEYS: Final = """
-SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema,
-       k.referenced_table_name, k.referenced_column_name, r.update_rule, r.delete_rule
-FROM information_schema.key_column_usage k
-JOIN information_schema.referential_constraints r
-  ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
-     AND r.table_name = k.table_name
-WHERE k.referenced_table_name IS NOT NULL AND {wanted}
-ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position
+SELECT table_schema, table_name, constraint_name, column_name, referenced_table_schema, referenced_table_name,
+       referenced_column_name
+FROM information_schema.key_column_usage WHERE referenced_table_name IS NOT NULL AND {wanted}
+ORDER BY table_schema, table_name, constraint_name, ordinal_position
 """
 
 # MariaDB's JSON is text with a check of the column's own name.
@@ -146,9 +147,16 @@ def _read(connection: Connection, wanted: _Wanted) -> list[Table]:
             wanted=wanted.on(),
         ),
     )
-    foreign_keys = _grouped(connection, _FOREIGN_KEYS.format(wanted=wanted.on("k.constraint_schema", "k.table_name")))
+    # MariaDB opens every table for each of these: the second is asked only where the first has found something.
+    actions = _rows(connection, _ACTIONS.format(wanted=wanted.on("constraint_schema")))
+    rules = {row[:3]: row[3:] for row in actions}
+    foreign_keys: dict[Row, list[Row]] = defaultdict(list)
+    if rules:
+        for each in _rows(connection, _FOREIGN_KEYS.format(wanted=wanted.on("constraint_schema"))):
+            if each[:3] in rules:
+                foreign_keys[each[:2]].append((*each, *rules[each[:3]]))
     json_columns = frozenset[tuple[str, str, str]]()
-    if not mysql:
+    if not mysql and any(row[3] == "longtext" for each in columns.values() for row in each):
         checks = _rows(connection, _JSON_CHECKS.format(wanted=wanted.on("constraint_schema")))
         json_columns = frozenset((row[0], row[1], _checked(row[2])) for row in checks)
     return [
