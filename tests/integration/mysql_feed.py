@@ -24,7 +24,8 @@ _ids = itertools.count(40_000)
 # What a source calls the types of the tests' columns.
 LOGICAL = {
     "boolean": Logical.BOOL, "smallint": Logical.INT2, "integer": Logical.INT4, "int": Logical.INT4,
-    "bigint": Logical.INT8, "bigint unsigned": Logical.UINT8, "numeric": Logical.DECIMAL, "decimal": Logical.DECIMAL,
+    "int unsigned": Logical.INT8, "bigint": Logical.INT8,
+    "bigint unsigned": Logical.UINT8, "numeric": Logical.DECIMAL, "decimal": Logical.DECIMAL,
     "real": Logical.FLOAT4, "float": Logical.FLOAT4, "double": Logical.FLOAT8, "double precision": Logical.FLOAT8,
     "text": Logical.TEXT, "longtext": Logical.TEXT, "varchar": Logical.TEXT, "char": Logical.TEXT,
     "character varying": Logical.TEXT, "character": Logical.TEXT, "bytea": Logical.BYTES, "blob": Logical.BYTES,

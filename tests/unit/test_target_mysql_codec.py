@@ -51,7 +51,8 @@ def _loaded(text: bytes) -> list[tuple[bytes | None, ...]]:
         else:
             value += byte
         at += 1
-    assert not fields and not value
+    assert not fields
+    assert not value
     return found
 
 

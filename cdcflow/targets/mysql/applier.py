@@ -346,7 +346,7 @@ class Applier:
         self._mark_all(session, step)
         for route in _emptied(step):
             try:
-                session.run(f"TRUNCATE TABLE {qualified(route.target)}")
+                session.define(f"TRUNCATE TABLE {qualified(route.target)}")
             except pymysql.Error as error:
                 if error.args[0] not in (1142, 1701):
                     raise
@@ -370,7 +370,7 @@ class Applier:
         for statement in alter.statements(step.old, step.new, table, server, self._pipeline):
             log.info("the target table is altered", table=str(step.new.target), statement=statement)
             try:
-                session.run(statement)
+                session.define(statement)
             except pymysql.Error as error:
                 if not session.alive() or (row_fault(error) is None and error.args[0] in (1205, 1213)):
                     raise
@@ -404,7 +404,7 @@ class Applier:
             return
         self._done, self._partial = {}, False
         self._written.clear()
-        session.run(bookkeeping.MAKE_PARTIAL)
+        session.define(bookkeeping.MAKE_PARTIAL)
         position = session.query(bookkeeping.recorded(self._pipeline))
         part = session.query(bookkeeping.get_partial(self._pipeline))
         if part and position and str(part[0][0]) == str(position[0][0]):

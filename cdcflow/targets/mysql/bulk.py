@@ -40,7 +40,7 @@ class Stages:
     def make(self, session: Session, plan: Plan) -> None:
         """Make the plan's staging table. Does not commit, but goes without saying only outside of a transaction."""
         if plan.stage not in self._there:
-            session.run(plan.create_stage())
+            session.define(plan.create_stage())
             self._there[plan.stage] = plan
 
     def empty(self, session: Session, plan: Plan) -> None:
@@ -53,13 +53,13 @@ class Stages:
     def ended(self, session: Session) -> None:
         """Empty what the transaction that has ended used."""
         for stage in self._used:
-            session.run(f"TRUNCATE TABLE {stage}")
+            session.define(f"TRUNCATE TABLE {stage}")
         self._used.clear()
 
     def forget(self, session: Session) -> None:
         """Drop all, outside of a transaction."""
         for stage in self._there:
-            session.run(f"DROP TEMPORARY TABLE IF EXISTS {stage}")
+            session.define(f"DROP TEMPORARY TABLE IF EXISTS {stage}")
         self._there.clear()
         self._used.clear()
 

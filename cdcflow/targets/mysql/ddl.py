@@ -69,10 +69,10 @@ def column_line(
     return f"{line} AUTO_INCREMENT" if auto else line
 
 
-def create_table(route: Route, server: Server, pipeline: str, *, extras: bool = True) -> str:
+def create_table(route: Route, server: Server, pipeline: str, *, generated: bool = True, defaults: bool = True) -> str:
     """Return CREATE TABLE with all kept columns in the source's order and the key.
 
-    `extras=False` leaves out defaults and generated columns, for a target that does not understand them.
+    Without `generated` or `defaults` these are left out, for a target that does not understand them.
     """
     kept = {column.name: name for column, name in route.columns}
     texts = column_types(route, server)
@@ -82,10 +82,10 @@ def create_table(route: Route, server: Server, pipeline: str, *, extras: bool = 
         if column.name in kept:
             auto = is_auto(route, column)
             line = column_line(route, column, kept[column.name], texts[column.name], auto=auto)
-            if extras and not auto:
+            if defaults and not auto:
                 line += default_of(route, column)
             lines.append(line)
-        elif extras and is_computable(route, column):
+        elif generated and is_computable(route, column):
             lines.append(generated_line(route, column, server))
     if route.on_delete is OnDelete.SOFT:
         lines.append(f"{ident(SOFT_DELETE_COLUMN)} {SOFT_DELETE_TYPE}")

@@ -108,7 +108,7 @@ class _Finish:
         """Run one statement; a refusal is logged, a deadlock with the applier tried again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._session.run(statement)
+                self._session.define(statement)
                 return
             except pymysql.Error as error:
                 if not self._session.alive():

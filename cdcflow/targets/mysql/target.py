@@ -72,7 +72,7 @@ class MysqlTarget:
             table = catalog.table(session, route.target)
             if table is None:
                 if not catalog.has_database(session, route.target.schema):
-                    session.run(
+                    session.define(
                         f"CREATE DATABASE IF NOT EXISTS {ident(route.target.schema)} DEFAULT CHARACTER SET utf8mb4"
                     )
                 if self._create_table(session, route, server):
@@ -86,13 +86,11 @@ class MysqlTarget:
         """Make the table; return False where somebody else just has."""
         try:
             try:
-                session.run(ddl.create_table(route, server, self._pipeline))
+                session.define(ddl.create_table(route, server, self._pipeline))
             except pymysql.Error as error:
                 if error.args[0] not in _LACKS:
                     raise
-                session.run(ddl.create_table(route, server, self._pipeline, extras=False))
-                reason = f"error {error.args[0]}"
-                log.info("left out defaults and generated columns", table=str(route.target), reason=reason)
+                self._create_less(session, route, server, f"error {error.args[0]}")
         except pymysql.Error as error:
             if error.args[0] != _THERE:
                 raise
@@ -111,12 +109,23 @@ class MysqlTarget:
                 )
         return True
 
+    def _create_less(self, session: Session, route: Route, server: catalog.Server, reason: str) -> None:
+        left_out = "left out generated columns"
+        try:
+            session.define(ddl.create_table(route, server, self._pipeline, generated=False))
+        except pymysql.Error as error:
+            if error.args[0] not in _LACKS:
+                raise
+            left_out, reason = "left out defaults and generated columns", f"error {error.args[0]}"
+            session.define(ddl.create_table(route, server, self._pipeline, generated=False, defaults=False))
+        log.info(left_out, table=str(route.target), reason=reason)
+
     def _adopt(self, session: Session, route: Route, table: catalog.TargetTable, server: catalog.Server) -> None:
         """Compare a table that is there; one of our own that fell behind the source is brought up to it."""
         if table.made_by:
             empty = not catalog.has_rows(session, route.target)
             for statement in alter.reshape(route, table, server, self._pipeline, empty=empty):
-                session.run(statement)
+                session.define(statement)
             table = catalog.table(session, route.target) or table
         refuse(route, problems(route, table, server))
 
@@ -124,7 +133,7 @@ class MysqlTarget:
         epoch = self._begun()
         with self._connected() as session:
             server = catalog.server(session)
-            session.run(bookkeeping.MAKE_PARTIAL)
+            session.define(bookkeeping.MAKE_PARTIAL)
             session.begin()
             if not session.query(bookkeeping.fence(self._pipeline, epoch)):
                 session.rollback()
@@ -138,10 +147,10 @@ class MysqlTarget:
                 self._empty(session, route)
                 if table.made_by:
                     for statement in alter.moved(before, route, table):
-                        session.run(statement)
+                        session.define(statement)
                     table = catalog.table(session, route.target) or table
                     for statement in alter.reshape(route, table, server, self._pipeline, empty=True):
-                        session.run(statement)
+                        session.define(statement)
         log.info("emptied a table", table=str(route.target))
 
     def _forget_part(self, session: Session, route: Route) -> None:
@@ -156,7 +165,7 @@ class MysqlTarget:
 
     def _empty(self, session: Session, route: Route) -> None:
         try:
-            session.run(f"TRUNCATE TABLE {qualified(route.target)}")
+            session.define(f"TRUNCATE TABLE {qualified(route.target)}")
         except pymysql.Error as error:
             if error.args[0] not in (1142, 1701):
                 raise

@@ -232,7 +232,10 @@ def cell_kind(column: Column, there: TargetColumn) -> int:
     """Return how the column's canonical text is written into the column that the target has (see `mysqlliterals`)."""
     logical, name = column.logical, there.kind
     if name in _NUMBERS:
-        return cells.BOOL if logical is Logical.BOOL else cells.NUMBER
+        if logical is Logical.BOOL:
+            return cells.BOOL
+        # Without quotes -0 would be the integer 0.
+        return cells.TEXT if name in ("float", "double") else cells.NUMBER
     if name == "bit":
         return cells.FLAG if logical is Logical.BOOL else cells.BITS if logical is Logical.BIT else cells.TEXT
     if name in _BINARY:

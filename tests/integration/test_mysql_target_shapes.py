@@ -1,0 +1,300 @@
+"""Tables of a MySQL or MariaDB target: how they are made, how they change, and a crash between a change and its
+position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cdcflow.errors import ConfigError, SchemaStop
+from cdcflow.model.change import SchemaChange, Step, Truncate
+from cdcflow.model.frame import UNCHANGED
+from cdcflow.model.route import OnDelete, Route, SchemaChanges
+from cdcflow.model.schema import Column, ForeignKey, Index, TableName
+from cdcflow.targets.mysql import applier
+from tests.conftest import MakeMysqlDatabase
+from tests.integration.mysql_feed import ID, Fed, V, column, found, table
+from tests.servers.fleet import Fleet
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def fed(request: pytest.FixtureRequest, fleet: Fleet, new_mysql_database: MakeMysqlDatabase) -> Iterator[Fed]:
+    server = fleet.mysql(role="target") if request.param == "mysql" else fleet.mariadb("target")
+    made = Fed(new_mysql_database(server, "fed"))
+    yield made
+    made.close()
+
+
+def _after(fed: Fed, old: Route, *columns: Column, **more: Any) -> Route:
+    """Return the route of the same table in its next shape."""
+    source = replace(table(*columns, key=old.key), id=old.source.id, engine=old.source.engine)
+    return fed.route(source, **more)
+
+
+def _columns(fed: Fed, name: str = "t") -> list[str]:
+    query = (
+        "SELECT column_name FROM information_schema.columns"
+        f" WHERE table_schema = '{fed.database.name}' AND table_name = '{name}' ORDER BY ordinal_position"
+    )
+    return [str(row[0]) for row in fed.database.query(query)]
+
+
+CRASHES = pytest.mark.parametrize("crash", [False, True], ids=["straight", "crash before the position"])
+
+
+class _Killed(Exception):
+    """The process ended here."""
+
+
+def _send(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool, *steps: Step) -> None:
+    """Apply a batch; with `crash` the process dies before the position moves, and another one applies it again."""
+    batch = fed.batch(*steps, large=True)
+    if crash:
+        with monkeypatch.context() as patched:
+
+            def die(*_: object) -> None:
+                raise _Killed
+
+            patched.setattr(applier.Applier, "_ended", die)
+            with pytest.raises(_Killed):
+                fed.target.apply(batch)
+        fed.again()
+    fed.target.apply(batch)
+    assert fed.position() == str(batch.end)
+
+
+@CRASHES
+def test_a_column_is_added_renamed_and_dropped_between_rows(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    one = fed.made(ID, V, column("w", "text", 3))
+    two = _after(fed, one, ID, replace(V, name="u"), column("n", "integer", 4, missing="7"))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"a", b"x"]), ("I", None, [b"2", b"b", b"y"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("U", None, [b"1", b"c", b"5"]), ("I", None, [b"3", b"d", None])]),
+    )  # fmt: skip
+    assert found(fed, "SELECT id, u, n FROM t ORDER BY 1") == [(1, "c", 5), (2, "b", 7), (3, "d", None)]
+    assert _columns(fed) == ["id", "u", "n"]
+
+
+@CRASHES
+def test_two_columns_swap_their_names(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
+    one = fed.made(ID, column("a", "text", 2), column("b", "text", 3))
+    two = _after(fed, one, ID, column("b", "text", 2), column("a", "text", 3))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"was a", b"was b"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("I", None, [b"2", b"now b", b"now a"])]),
+    )  # fmt: skip
+    assert found(fed, "SELECT id, a, b FROM t ORDER BY 1") == [(1, "was b", "was a"), (2, "now a", "now b")]
+
+
+@CRASHES
+def test_two_changes_and_a_truncate_in_one_batch(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
+    monkeypatch.setattr(applier, "_DELETED_ROWS", -1)  # every table is too large to be emptied by DELETE
+    one = fed.made()
+    two = _after(fed, one, ID, V, column("n", "integer", 3))
+    three = _after(fed, one, ID, V, column("n", "bigint", 3))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"a"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("I", None, [b"2", b"b", b"2"])]),
+        Truncate((two,), False, False),
+        fed.rows(two, [("I", None, [b"1", b"c", b"3"]), ("I", None, [b"4", b"d", b"4"])]),
+        SchemaChange(two, three),
+        fed.rows(three, [("U", None, [b"1", UNCHANGED, b"9000000000"]), ("D", [b"4", UNCHANGED, UNCHANGED], None)]),
+    )  # fmt: skip
+    assert found(fed, "SELECT * FROM t") == [(1, "c", 9000000000)]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_crash_between_the_alter_and_the_rows_behind_it(fed: Fed, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """The part before the ALTER is committed, so when the batch comes again, in smaller ones, it is left out."""
+    one = fed.made()
+    other = fed.made(name="o")
+    two = _after(fed, one, ID, V, column("n", "integer", 3))
+    first = fed.rows(one, [("I", None, [b"1", b"a"]), ("U", None, [b"1", b"b"])])
+    second = fed.rows(other, [("I", None, [b"1", b"o"])])
+    change = SchemaChange(one, two)
+    third = fed.rows(two, [("I", None, [b"2", b"c", b"2"])])
+    batch = fed.batch(first, second, change, third, large=True)
+    calls = 0
+    alter = applier.Applier._alter
+
+    def die(self: applier.Applier, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if at == 2:
+            alter(self, *arguments)
+        raise _Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(applier.Applier, "_alter", die)
+        with pytest.raises(_Killed):
+            fed.target.apply(batch)
+    assert calls == 1
+    assert found(fed, "SELECT id, v FROM t") == [(1, "b")]
+    assert fed.position() == ""
+    fed.again()
+    fed.target.heartbeat(fed.batch().end)
+    fed.send(first)
+    fed.again()
+    fed.send(second, change, third)
+    assert found(fed, "SELECT * FROM t ORDER BY 1") == [(1, "b", None), (2, "c", 2)]
+    assert found(fed, "SELECT * FROM o") == [(1, "o")]
+    fed.send(fed.rows(two, [("I", None, [b"3", b"d", b"3"])]))
+    assert found(fed, "SELECT count(*) FROM t") == [(3,)]
+
+
+def test_a_change_in_the_middle_of_a_large_transaction(fed: Fed) -> None:
+    one = fed.made()
+    two = _after(fed, one, ID, V, column("n", "integer", 3))
+    fed.send(fed.rows(one, [("I", None, [b"1", b"a"])]), large=True, complete=False)
+    fed.send(SchemaChange(one, two), fed.rows(two, [("I", None, [b"2", b"b", b"2"])]), large=True, complete=False)
+    assert found(fed, "SELECT id FROM t") == [(1,)]
+    fed.send(fed.rows(two, [("I", None, [b"3", b"c", b"3"])]), large=True)
+    assert found(fed, "SELECT id, n FROM t ORDER BY 1") == [(1, None), (2, 2), (3, 3)]
+
+
+def test_a_type_changes(fed: Fed) -> None:
+    one = fed.made(ID, column("n", "integer", 2))
+    two = _after(fed, one, ID, column("n", "character varying(20)", 2))
+    fed.send(
+        fed.rows(one, [("I", None, [b"1", b"5"])]), SchemaChange(one, two), fed.rows(two, [("I", None, [b"2", b"x"])])
+    )
+    assert found(fed, "SELECT * FROM t ORDER BY 1") == [(1, "5"), (2, "x")]
+
+
+def test_the_rules_may_stop_or_ignore_a_change(fed: Fed) -> None:
+    one = fed.made()
+    stop = _after(fed, one, ID, V, column("n", "integer", 3), schema_changes=SchemaChanges.STOP)
+    with pytest.raises(SchemaStop) as caught:
+        fed.send(SchemaChange(one, stop))
+    assert "ADD COLUMN `n` int NULL" in caught.value.do
+    ignore = _after(fed, one, ID, V, column("n", "integer", 3), schema_changes=SchemaChanges.IGNORE)
+    fed.send(SchemaChange(one, ignore), fed.rows(ignore, [("I", None, [b"1", b"a", b"5"])]))
+    assert found(fed, "SELECT * FROM t") == [(1, "a")]
+
+
+def test_a_table_that_was_there_is_compared_and_altered_by_what_it_lacks(fed: Fed) -> None:
+    fed.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(10), own INT DEFAULT 5)")
+    one = fed.made()
+    two = _after(fed, one, ID, replace(V, name="u"), column("n", "integer", 3))
+    change = [fed.rows(one, [("I", None, [b"1", b"a"])]), SchemaChange(one, two)]
+    fed.send(*change)
+    fed.send(SchemaChange(one, two))  # once more: a person did it, or a crash came in between
+    fed.send(fed.rows(two, [("I", None, [b"2", b"b", b"1"]), ("U", None, [b"1", b"c", UNCHANGED])]), large=True)
+    assert found(fed, "SELECT id, u, own, n FROM t ORDER BY 1") == [(1, "c", 5, None), (2, "b", 5, 1)]
+
+
+def test_what_a_table_lacks_is_told_with_the_statement(fed: Fed) -> None:
+    fed.database.execute("CREATE TABLE t (id INT, must INT NOT NULL) ENGINE=MyISAM")
+    with pytest.raises(ConfigError) as caught:
+        fed.made()
+    report = caught.value.report()
+    for words in ("ENGINE=InnoDB", "ADD COLUMN `v` longtext", "ADD UNIQUE KEY (`id`)", "MODIFY COLUMN `must` int"):
+        assert words in report
+    fed.database.execute("CREATE VIEW w AS SELECT 1 AS id")
+    with pytest.raises(ConfigError, match="no plain table"):
+        fed.made(name="w")
+    with pytest.raises(ConfigError, match="too long"):
+        fed.made(name="x" * 65)
+    with pytest.raises(ConfigError, match="have one name"):
+        fed.made(ID, column("a"), column("A"), name="y")
+
+
+def test_clear_empties_and_reshapes(fed: Fed) -> None:
+    one = fed.made(ID, V, column("gone", "integer", 3, nullable=False))
+    fed.apply(one, [("I", None, [b"1", b"a", b"1"])])
+    two = _after(fed, one, ID, replace(V, name="u"), column("n", "date", 4, nullable=False))
+    fed.target.clear(two, one)
+    assert not fed.target.holds(two)
+    fed.target.create(two)
+    fed.apply(two, [("I", None, [b"1", b"b", b"2024-01-31"])])
+    assert found(fed, "SELECT u, CAST(n AS CHAR) FROM t") == [("b", "2024-01-31")]
+    assert _columns(fed) == ["id", "u", "n"]
+
+
+def test_long_rows_and_keys_are_made_to_fit(fed: Fed) -> None:
+    wide = [column(f"c{n}", "character varying(1000)") for n in range(30)]
+    route = fed.made(column("id", "text", nullable=False), column("k", "text", nullable=False), *wide, key=("id", "k"))
+    fed.apply(route, [("I", None, [b"a" * 300, b"b", *[b"x" * 1000] * 30])], large=True)
+    assert found(fed, "SELECT length(id), length(c29) FROM t") == [(300, 1000)]
+
+
+def test_a_table_of_mysql_keeps_its_types_indexes_and_keys(fed: Fed) -> None:
+    engine = fed.target.identity()["engine"]
+    name = fed.database.name
+    parent = fed.made(column("id", "int unsigned", nullable=False, identity="by default"), name="parent", engine=engine)
+    source = table(
+        column("id", "int unsigned", nullable=False, identity="by default"),
+        column("code", "varchar(20)", charset="latin1", collation="latin1_swedish_ci", nullable=False, default="'n/a'"),
+        column("name", "varchar(50)", charset="utf8mb4", collation="utf8mb4_0900_ai_ci"),
+        column("kind", "enum('a','b''c')", charset="utf8mb4", collation="utf8mb4_unicode_ci", labels=("a", "b'c")),
+        column("parent", "int unsigned"),
+        column("twice", "int", generated="virtual", default="`parent` * 2"),
+        name="child", engine=engine,
+        indexes=(
+            Index("code", ("code",), True, "CREATE UNIQUE INDEX `code` ON `d`.`child` (`code`)"),
+            Index("name", ("name", "id"), False, "CREATE INDEX `name` ON `d`.`child` (`name`(10), `id` DESC)"),
+            Index("PRIMARY", ("id",), True, "CREATE UNIQUE INDEX `PRIMARY` ON `d`.`child` (`id`)"),
+        ),
+        foreign_keys=(
+            ForeignKey(
+                "child_parent", ("parent",), TableName("d", "parent"), ("id",),
+                "FOREIGN KEY (`parent`) REFERENCES `d`.`parent` (`id`) ON DELETE CASCADE ON UPDATE RESTRICT",
+            ),
+        ),
+    )  # fmt: skip
+    child = fed.route(source, {"name": "title"})
+    fed.target.create(child)
+    fed.apply(child, [("I", None, [b"1", "é".encode(), "ä".encode(), b"b'c", b"7"])], large=True)
+    fed.target.finish([parent, child])
+    fed.target.finish([parent, child])
+    made = fed.database.query(f"SHOW CREATE TABLE {name}.child")[0][1]
+    size = "(10)" if engine == "mariadb" else ""
+    for words in (
+        f"`id` int{size} unsigned NOT NULL AUTO_INCREMENT", "latin1", "DEFAULT 'n/a'", "enum('a','b''c')",
+        "UNIQUE KEY `code` (`code`)", "KEY `name` (`title`(10),`id`", "GENERATED ALWAYS AS (`parent` * 2)",
+        "CONSTRAINT `child_parent` FOREIGN KEY (`parent`) REFERENCES", "ON DELETE CASCADE",
+    ):  # fmt: skip
+        assert words in str(made).replace("((`parent` * 2))", "(`parent` * 2)"), words
+    assert found(fed, "SELECT id, code, title, kind, twice FROM child") == [(1, "é", "ä", "b'c", 14)]
+    # The parent's cascade, which the source would have logged, does not fire in the apply session.
+    fed.apply(parent, [("I", None, [b"7"]), ("D", [b"7"], None)])
+    assert found(fed, "SELECT count(*) FROM child") == [(1,)]
+
+
+def test_check_names_what_is_missing(fed: Fed, fleet: Fleet) -> None:
+    server = fed.database.server
+    url = server.create_user("small", "pw", [f"SELECT ON {fed.database.name}.*"])  # type: ignore[attr-defined]
+    from cdcflow.targets.mysql import MysqlTarget
+
+    route = fed.route(table(ID, V))
+    target = MysqlTarget(url, "p")
+    lines = {(each.name, each.level.value): each for each in target.check([route])}
+    assert f"ON `{fed.database.name}`.* TO 'small'@" in lines["target.privilege", "blocker"].do
+    assert "CREATE TEMPORARY TABLES ON `cdcflow`.*" in lines["target.state", "blocker"].do
+    fed.made()
+    fed.database.execute("CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.v = 'x'")
+    fed.database.execute("INSERT INTO t VALUES (1, 'a')")
+    names = {each.name: each for each in fed.target.check([route])}
+    assert "DROP TRIGGER" in names["target.trigger"].do
+    assert "target.rows" in names
+    assert not [each for each in fed.target.check([route]) if each.level.value == "blocker"]
+
+
+def test_soft_deletes_can_be_asked_for_later(fed: Fed) -> None:
+    one = fed.made()
+    soft = replace(one, on_delete=OnDelete.SOFT)
+    fed.apply(one, [("I", None, [b"1", b"a"])])
+    fed.target.create(soft)
+    fed.apply(soft, [("D", [b"1", None], None)])
+    assert found(fed, "SELECT id, cdcflow_deleted_at IS NULL FROM t") == [(1, 0)]
