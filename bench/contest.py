@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,35 +81,45 @@ class Contest:
 
     def run(self, rows: int) -> list[Run]:
         """Let each contender drain the backlog, in alternating order, and compare each result with the source."""
-        pair, runs = self.pair, []
-        pair.warm()
+        self.pair.warm()
+        runs = []
+        with self.drained(rows) as lap:
+            for number in range(self.rounds):
+                order = self.contenders if number % 2 == 0 else self.contenders[::-1]
+                runs += [lap(contender, number) for contender in order]
+        return runs
+
+    @contextmanager
+    def drained(self, rows: int) -> Iterator[Callable[[str, int], Run]]:
+        """Lend a function that lets one contender drain the backlog in one round, and compares it with the source."""
+        pair = self.pair
         _vacuum(pair.connect(pair.source, self.database))
         with pair.connect(pair.source, self.database) as source:
             row = source.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None
             end = row[0]
             expected = [fingerprint(source, table) for table in self.tables]
-            for number in range(self.rounds):
-                order = self.contenders if number % 2 == 0 else self.contenders[::-1]
-                for contender in order:
-                    pair.settle()
-                    found = self._one(source, contender, number, rows, end)
-                    name = self.target_name(contender, number)
-                    with pair.connect(pair.target, name) as target:
-                        if [fingerprint(target, table) for table in self.tables] != expected:
-                            raise RuntimeError(f"{contender}: the target differs from the source")
-                        if contender != CDCFLOW:
-                            target.execute("drop subscription drained")
-                    if contender == CDCFLOW:
-                        source.execute("select pg_drop_replication_slot(%s)", (self.slot(contender, number),))
-                    pair.drop(pair.target, name)
-                    runs.append(found)
-                    print(
-                        f"round {number + 1}: {contender}: {found.seconds:.2f} s, {found.rate:,.0f} rows/s"
-                        + (f", peak RSS {found.peak_rss_mb:.0f} MB" if contender == CDCFLOW else ""),
-                        flush=True,
-                    )
-        return runs
+
+            def lap(contender: str, number: int) -> Run:
+                pair.settle()
+                found = self._one(source, contender, number, rows, end)
+                name = self.target_name(contender, number)
+                with pair.connect(pair.target, name) as target:
+                    if [fingerprint(target, table) for table in self.tables] != expected:
+                        raise RuntimeError(f"{contender}: the target differs from the source")
+                    if contender != CDCFLOW:
+                        target.execute("drop subscription drained")
+                if contender == CDCFLOW:
+                    source.execute("select pg_drop_replication_slot(%s)", (self.slot(contender, number),))
+                pair.drop(pair.target, name)
+                print(
+                    f"round {number + 1}: {contender}: {found.seconds:.2f} s, {found.rate:,.0f} rows/s"
+                    + (f", peak RSS {found.peak_rss_mb:.0f} MB" if contender == CDCFLOW else ""),
+                    flush=True,
+                )
+                return found
+
+            yield lap
 
     def _one(self, source: psycopg.Connection[Any], contender: str, number: int, rows: int, end: str) -> Run:
         name, slot = self.target_name(contender, number), self.slot(contender, number)
