@@ -37,6 +37,13 @@ def init(settings: Settings, directory: Path) -> int:
 @click.command()
 @click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path), metavar="[DIR]")
 @click.option(
+    "--source",
+    default="postgresql",
+    show_default=True,
+    metavar="ENGINE|URL",
+    help="postgresql, mysql or mariadb; or the URL of a MySQL or MariaDB.",
+)
+@click.option(
     "--rows", type=click.IntRange(min=1000), default=300_000, show_default=True, help="How large the shop is."
 )
 @click.option(
@@ -48,7 +55,7 @@ def init(settings: Settings, directory: Path) -> int:
 )
 @click.option("--down", is_flag=True, help="Stop and remove what a demo left.")
 @common
-def demo(settings: Settings, directory: Path | None, rows: int, seconds: float, down: bool) -> int:
+def demo(settings: Settings, directory: Path | None, source: str, rows: int, seconds: float, down: bool) -> int:
     """Watch it work: two private databases, a crash, and the proof.
 
     Starts two PostgreSQL 18 servers of its own (nothing to install), fills a small shop, copies it
@@ -56,9 +63,14 @@ def demo(settings: Settings, directory: Path | None, rows: int, seconds: float, 
     starts it again, and compares both databases row by row. Everything stays in DIR (./cdcflow-demo
     when not given) to go on with.
 
+    With --source the shop is in MySQL or MariaDB: a server that the tests have fetched into
+    CDCFLOW_CACHE, or one of yours by its URL, in a new database that --down drops.
+
     \b
     Example:
       cdcflow demo
+      cdcflow demo --source mysql
+      cdcflow demo --source mysql://root:secret@127.0.0.1:3306/cdcflow_demo
       cdcflow status -c cdcflow-demo/cdcflow.yaml
       cdcflow demo --down
     """
@@ -73,4 +85,4 @@ def demo(settings: Settings, directory: Path | None, rows: int, seconds: float, 
         ) from exc
     if down:
         return story.down(directory)
-    return story.run(directory, rows=rows, seconds=seconds)
+    return story.run(directory, source=source, rows=rows, seconds=seconds)

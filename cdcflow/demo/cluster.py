@@ -88,21 +88,21 @@ def create(home: Path, settings: Mapping[str, str], *, locale: str = "C", port: 
     binaries = _wheel()
     home = home.resolve()
     home.mkdir(parents=True, mode=0o755)
-    _give(home)
-    if not _can(["test", "-w", str(home)]):
+    give(home)
+    if not can(["test", "-w", str(home)]):
         raise UsageError(
             f"the server's own account cannot write to {home}",
             why="PostgreSQL refuses to run as root, so it runs as nobody, who cannot reach that folder",
             do="choose a folder that everybody may enter, such as one under /var/tmp",
         )
-    if not _can([str(binaries / "postgres"), "--version"]):
+    if not can([str(binaries / "postgres"), "--version"]):
         shutil.copytree(binaries.parent, home / "postgresql", symlinks=True)
         binaries = home / "postgresql" / "bin"
     password = secrets.token_urlsafe(18)
     word = home / "password"
     word.touch(mode=0o600)
     word.write_text(password)
-    _give(word)
+    give(word)
     done = _run(
         [
             *(binaries / "initdb", "-D", home / "data", "-U", USER, "-E", "UTF8", f"--locale={locale}"),
@@ -129,7 +129,7 @@ def free_port() -> int:
 def reachable_home(wanted: Path) -> Path:
     """Return `wanted`, or a fresh folder under the temporary one where the server's account cannot get there."""
     parent = wanted.resolve().parent
-    if _can(["test", "-x", str(parent)]):
+    if can(["test", "-x", str(parent)]):
         return wanted
     elsewhere = Path(tempfile.mkdtemp(prefix="cdcflow-", dir="/var/tmp"))
     elsewhere.chmod(0o711)  # to be entered; the server guards its own folder inside
@@ -143,21 +143,23 @@ def _wheel() -> Path:
     return Path(found.origin).parent / "pginstall18" / "bin"
 
 
-def _account() -> dict[str, object]:
-    """PostgreSQL refuses to run as root: it then runs as nobody."""
+def account() -> dict[str, object]:
+    """Return what `subprocess` needs for the servers' account: no server runs as root, so root's run as nobody."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _give(path: Path) -> None:
+def give(path: Path) -> None:
+    """Hand a file or folder to the servers' account."""
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
 
-def _can(command: list[str]) -> bool:
+def can(command: list[str]) -> bool:
+    """Return whether the servers' account can run a command with success."""
     try:
         return _run([*command]).returncode == 0
     except OSError:
@@ -177,7 +179,7 @@ def _run(command: list[str | Path], env: Mapping[str, str] | None = None) -> sub
             env={**clean, "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             timeout=None if env else _WAIT_SECONDS,
             check=False,
-            **_account(),
+            **account(),
         )
         out.seek(0)
         err.seek(0)

@@ -11,27 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
 from cdcflow.demo import place as places
 from cdcflow.demo.comparing import Difference, compare, lateness
-from cdcflow.demo.place import DATABASE, PIPELINE, Place
+from cdcflow.demo.mysqld import MysqlServer
+from cdcflow.demo.place import Place
 from cdcflow.demo.process import Figures, Running
 from cdcflow.demo.screen import Screen
-from cdcflow.demo.shop import Traffic, fill
+from cdcflow.demo.shop import Traffic
 from cdcflow.errors import CdcflowError
 
 DEFAULT_ROWS: Final = 300_000
 _POLL_SECONDS: Final = 0.1
-# Indexes and foreign keys are made after the copy.
-_FINISHED: Final = b"""
-select (select count(*) from pg_indexes where schemaname = 'public'),
-       (select count(*) from pg_constraint where contype = 'f' and convalidated)
-"""
 _LIMIT_SECONDS: Final = 90
 # Share of the rows that are copied when the process is killed for the first time.
 _KILL_AT: Final = 0.35
 _DIFFERENCES_FOUND: Final = 4  # the exit code of `cdcflow verify`
+
+
+_STARTING: Final = {
+    "postgresql": "starting two PostgreSQL 18 servers",
+    "mysql": "starting MySQL and PostgreSQL 18",
+    "mariadb": "starting MariaDB and PostgreSQL 18",
+}
 
 
 @dataclass(slots=True)
@@ -45,11 +46,18 @@ class Tally:
     streamed: list[tuple[float, float]] = field(default_factory=list)
 
 
-def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: float = 10.0) -> int:
+def run(
+    directory: Path | None = None,
+    *,
+    source: str = "postgresql",
+    rows: int = DEFAULT_ROWS,
+    seconds: float = 10.0,
+) -> int:
     """Run the demo in `directory` and leave its servers and config there.
 
     Args:
         directory: made where it is missing; ./cdcflow-demo when not given. A demo already there is replaced.
+        source: see `place.build`.
         rows: about how many rows the shop has.
         seconds: how long changes are followed, before the kill and after it each.
 
@@ -62,13 +70,13 @@ def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: flo
     folder = directory or Path(places.DEFAULT_FOLDER)
     screen = Screen()
     began = time.monotonic()
-    screen.step("starting two PostgreSQL 18 servers")
-    place = places.build(folder)
-    screen.say(f"source 127.0.0.1:{place.source.port}, target 127.0.0.1:{place.target.port}")
+    screen.step(_STARTING.get(source, "starting PostgreSQL 18; the source is a server of yours"))
+    place = places.build(folder, source)
+    screen.say(f"source {_where(place)}, target PostgreSQL 18 at 127.0.0.1:{place.target.port}")
     screen.step("making a shop in the source")
-    screen.rows = fill(place.source, place.target, rows)
+    screen.rows = place.fill(rows)
     screen.say(f"{sum(screen.rows.values()):,} rows in customers, products, orders, order_items and events")
-    traffic = Traffic(place.source)
+    traffic = Traffic(place.shop)
     tally = Tally()
     running = None
     try:
@@ -105,7 +113,7 @@ def run(directory: Path | None = None, *, rows: int = DEFAULT_ROWS, seconds: flo
         if running is not None and running.process.poll() is None:
             running.kill()
         raise
-    differences = compare(place.source, place.target)
+    differences = compare(place.shop, place.copy)
     _summary(screen, place, traffic, tally, differences, time.monotonic() - began)
     return _DIFFERENCES_FOUND if any(found.differing for found in differences) else 0
 
@@ -159,10 +167,10 @@ def _copy(running: Running, traffic: Traffic, screen: Screen, tally: Tally) -> N
         _until(running, copied, screen, traffic)
         tally.copy_seconds += time.monotonic() - (began or time.monotonic())
         _until(running, lambda now: now.live, screen, traffic)
-    with psycopg.connect(running.place.source.url(DATABASE), autocommit=True) as source:
-        wanted = source.execute(_FINISHED).fetchone()
-    with psycopg.connect(running.place.target.url(DATABASE), autocommit=True) as target, screen.drawing():
-        _until(running, lambda now: target.execute(_FINISHED).fetchone() == wanted, screen, traffic)
+    # Indexes and foreign keys are made after the copy.
+    wanted = running.place.shop.finished()
+    with screen.drawing():
+        _until(running, lambda now: running.place.copy.finished() == wanted, screen, traffic)
 
 
 def _follow(running: Running, traffic: Traffic, screen: Screen, tally: Tally, seconds: float) -> None:
@@ -191,26 +199,17 @@ def _until(running: Running, condition: Callable[[Figures], bool], screen: Scree
 
 
 def _level(place: Place, running: Running, screen: Screen, traffic: Traffic) -> None:
-    """Wait until the slot has confirmed everything that is in the source's log now."""
-    with psycopg.connect(place.source.url(DATABASE), autocommit=True) as connection, screen.drawing():
-        row = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
-        assert row is not None
-        end = row[0]
-
-        def confirmed(_: Figures) -> bool:
-            found = connection.execute(
-                "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where slot_name = %s",
-                (end, f"cdcflow_{PIPELINE}"),
-            ).fetchone()
-            return found is not None and bool(found[0])
-
-        _until(running, confirmed, screen, traffic)
+    """Wait until everything that is committed in the source now is visible in the target: a mark tells, as commits
+    arrive in their order."""
+    mark = place.shop.mark()
+    with screen.drawing():
+        _until(running, lambda now: place.copy.has_event(mark), screen, traffic)
 
 
 def _summary(
     screen: Screen, place: Place, traffic: Traffic, tally: Tally, differences: list[Difference], seconds: float
 ) -> None:
-    late = lateness(place.source, place.target, tally.streamed)
+    late = lateness(place.shop, place.copy, tally.streamed)
     rate = tally.copied / tally.copy_seconds if tally.copy_seconds else 0
     wrong = sum(found.differing for found in differences)
     lines = [
@@ -218,7 +217,9 @@ def _summary(
         ("changes applied", f"{traffic.changes:,} in {traffic.transactions:,} transactions"),
         (
             "lag p50 / p99",
-            f"{late[0] * 1000:.1f} / {late[1] * 1000:.1f} ms (commit to visible, {late[3]:,} rows)" if late else "-",
+            f"{late[0] * 1000:.1f} / {late[1] * 1000:.1f} ms ({_since(place)} to visible, {late[3]:,} rows)"
+            if late
+            else "-",
         ),
         ("killed and restarted", f"{tally.kills} times, level again after {tally.back_seconds[-1]:.1f} s"),
         ("rows compared", f"{sum(found.rows for found in differences):,} in {len(differences)} tables"),
@@ -237,16 +238,27 @@ def _summary(
     commands = (
         (f"{command} run -c {config}", "follow again; Ctrl-C stops it"),
         (f"{command} status -c {config}", "how far it is"),
-        (f"{command} demo --down{elsewhere}", "stop the servers and remove everything"),
+        (f"{command} demo --down{elsewhere}", "stop the demo's servers and remove everything"),
     )
     width = max(len(command) for command, _ in commands) + 3
     text = "\n".join(f"    {command:{width}}{meaning}" for command, meaning in commands)
     screen.console.print(
-        f"\n  {seconds:.0f} s in all. Both servers still run. Go on with:\n\n{text}\n",
+        f"\n  {seconds:.0f} s in all. The servers still run. Go on with:\n\n{text}\n",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def _where(place: Place) -> str:
+    if isinstance(place.source, MysqlServer):
+        return f"{place.source.words} at {place.source.base.partition('://')[2].partition('/')[0]}"
+    return f"PostgreSQL 18 at 127.0.0.1:{place.source.port}"
+
+
+def _since(place: Place) -> str:
+    # MySQL and MariaDB keep no time of commits that a query could read.
+    return "insert" if isinstance(place.source, MysqlServer) else "commit"
 
 
 def _short(path: Path) -> str:

@@ -15,20 +15,25 @@ def cdcflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_ends_with_no_difference_and_is_removed_without_a_trace(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+    assert_the_demo_holds(tmp_path)
+
+
+def assert_the_demo_holds(folder: Path, *words: str) -> None:
+    """Run a small demo, go on with it by hand, and remove it."""
+    folder.chmod(0o755)
     try:
-        told = cdcflow(tmp_path, "demo", "--rows", "20000", "--seconds", "1")
+        told = cdcflow(folder, "demo", "--rows", "20000", "--seconds", "1", *words)
         assert told.returncode == 0, told.stdout + told.stderr
         assert re.search(r"^ +differences +0$", told.stdout, re.MULTILINE)
         assert re.search(r"^ +killed and restarted +2 times", told.stdout, re.MULTILINE)
-        status = cdcflow(tmp_path, "status", "-c", "cdcflow-demo/cdcflow.yaml")
+        status = cdcflow(folder, "status", "-c", "cdcflow-demo/cdcflow.yaml")
         assert status.returncode == 0, status.stdout + status.stderr
-        again = cdcflow(tmp_path, "run", "-c", "cdcflow-demo/cdcflow.yaml", "--until-caught-up")
+        again = cdcflow(folder, "run", "-c", "cdcflow-demo/cdcflow.yaml", "--until-caught-up")
         assert again.returncode == 0, again.stderr
     finally:
-        removed = cdcflow(tmp_path, "demo", "--down")
+        removed = cdcflow(folder, "demo", "--down")
     assert removed.returncode == 0, removed.stderr
-    assert not any(tmp_path.iterdir())
+    assert not any(folder.iterdir())
 
 
 def test_a_folder_of_somebody_else_is_refused_with_exit_code_2(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ def test_a_folder_with_something_else_in_it_is_left_alone(folder: Path) -> None:
 def test_the_comparison_finds_missing_changed_and_extra_rows(folder: Path) -> None:
     built = place.build(folder)
     try:
-        made = shop.fill(built.source, built.target, 2_000)
+        made = built.fill(2_000)
         assert sum(made.values()) > 1_000
-        script = (Path(shop.__file__).parent / "shop.sql").read_text().partition("insert into customers")[0]
+        script = (Path(shop.__file__).parent / "shop_postgres.sql").read_text().partition("insert into customers")[0]
         with psycopg.connect(built.target.url(place.DATABASE), autocommit=True) as target:
             target.execute(script.encode())
             with psycopg.connect(built.source.url(place.DATABASE)) as source:
@@ -66,11 +66,12 @@ def test_the_comparison_finds_missing_changed_and_extra_rows(folder: Path) -> No
                     ):
                         for block in out:
                             into.write(block)
-            assert [found.differing for found in comparing.compare(built.source, built.target)] == [0] * 5
+            assert [found.differing for found in comparing.compare(built.shop, built.copy)] == [0] * 5
+            assert built.shop.finished() == built.copy.finished()
             target.execute("update customers set credit = credit + 1 where id = 7")
             target.execute("delete from events where id in (3, 400)")
             target.execute("insert into events (id, kind, payload) values (99999, 'x', '{}'), (-1, 'x', '{}')")
-        found = {difference.table: difference for difference in comparing.compare(built.source, built.target)}
+        found = {difference.table: difference for difference in comparing.compare(built.shop, built.copy)}
         assert found["customers"].differing == 1
         assert found["customers"].examples == ("7",)
         assert found["events"].examples == ("-1", "3", "400", "99999")
