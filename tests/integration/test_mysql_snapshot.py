@@ -19,17 +19,18 @@ from pymysqlreplication.row_event import WriteRowsEvent
 
 from cdcflow.codecs import floattext_cy
 from cdcflow.engines.mysql.connect import address
-from cdcflow.errors import CopyRestart, RowRejected, SourceUnavailable
+from cdcflow.errors import AccessDenied, CopyRestart, RowRejected, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route, ZeroDates
 from cdcflow.model.schema import TableName
-from cdcflow.sources.mysql import catalog, log_end, selecting
+from cdcflow.sources.mysql import catalog, log_end, selecting, views
 from cdcflow.sources.mysql.chunks import Piece, where
 from cdcflow.sources.mysql.position import Binlog
 from cdcflow.sources.mysql.sessions import Sessions
 from cdcflow.sources.mysql.snapshot import MysqlSnapshot
 from tests.servers.fleet import Fleet, MysqlLike
 from tests.servers.mysql_database import MysqlDatabase
+from tests.servers.mysql_server import MysqlServer
 
 # The values of a type, as SQL, and what becomes of each.
 Cases = list[tuple[str, str, Sequence[tuple[str, str]]]]
@@ -614,6 +615,57 @@ def test_finished_chunks_of_a_table_without_a_key_cannot_be_used(db: MysqlDataba
 
 def test_every_row_is_in_the_copy_or_behind_its_position(db: MysqlDatabase) -> None:
     """The log's end may be ahead of what can be seen: such a row must not be missed."""
+    none_is_missed(db)
+
+
+@pytest.fixture
+def without_gtids(
+    new_mysql_server: Callable[..., MysqlServer], new_mysql_database: Callable[..., MysqlDatabase]
+) -> MysqlDatabase:
+    off = {"gtid-mode": "OFF", "enforce-gtid-consistency": "OFF"}
+    return new_mysql_database(new_mysql_server("mysql", "8.0", settings=off), "nogtid")
+
+
+def test_no_row_is_missed_without_gtids_either(without_gtids: MysqlDatabase) -> None:
+    none_is_missed(without_gtids)
+
+
+def test_without_gtids_a_long_transaction_is_waited_for(
+    without_gtids: MysqlDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = without_gtids
+    monkeypatch.setattr(views, "BETWEEN_LOCKS_SECONDS", 0.1)
+    monkeypatch.setattr(views, "LOCK_ATTEMPTS", 2)
+    db.execute("CREATE TABLE t (a INT PRIMARY KEY)")
+    route = route_of(db)
+    with closing(db.connect(autocommit=False)) as writer, opened(db) as sessions:
+        with writer.cursor() as cursor:
+            cursor.execute("INSERT INTO t VALUES (1)")
+        with closing(MysqlSnapshot(sessions)) as snapshot:
+            with pytest.raises(SourceUnavailable, match="locked"):
+                snapshot.plan(route, [])
+            writer.commit()
+            assert [found for _, found in read(snapshot, route)] == [["1"]]
+
+
+def test_a_user_who_may_not_lock_hears_what_to_grant(db: MysqlDatabase) -> None:
+    if db.server.flavour != "mysql":
+        pytest.skip("MariaDB tells where a view stands")
+    db.execute("CREATE TABLE t (a INT)")
+    url = db.server.create_user(  # type: ignore[attr-defined]
+        f"r{random.randrange(10**9)}", "secret", [f"SELECT ON {db.name}.*", "REPLICATION CLIENT ON *.*"]
+    )
+    route = route_of(db)
+    with (
+        closing(Sessions(url)) as sessions,
+        closing(MysqlSnapshot(sessions)) as snapshot,
+        pytest.raises(AccessDenied) as caught,
+    ):
+        snapshot.plan(route, [])
+    assert "LOCK TABLES" in caught.value.do
+
+
+def none_is_missed(db: MysqlDatabase) -> None:
     db.execute("CREATE TABLE t (a INT PRIMARY KEY)")
     start = log_end_of(db)
     found: list[tuple[Any, Any, set[int]]] = []

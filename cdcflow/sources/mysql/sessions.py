@@ -17,8 +17,8 @@ from cdcflow.engines.mysql.errors import translate
 # Looking at a table's definition waits for whoever changes it. Longer than this the caller had better try again.
 LOCK_TIMEOUT_SECONDS = 10
 
-# Connections that are kept open between calls: two workers of a copy, the poll for new tables and the lag for status.
-KEPT_CONNECTIONS = 4
+# Connections that are kept open between calls: the workers of a copy, the poll for new tables and the lag for status.
+KEPT_CONNECTIONS = 8
 
 
 class Sessions:

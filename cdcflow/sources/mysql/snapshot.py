@@ -111,6 +111,7 @@ class MysqlSnapshot:
             CopyRestart: the finished chunks cannot be used.
             SourceUnavailable: a long transaction keeps the table from being locked for a moment (a table without a
                 key on MySQL; any table on MySQL without GTIDs).
+            AccessDenied: the user may not lock it then.
         """
         if not route.key:
             planned = chunks.plan(route, Key(), done, lambda _low, _high: [])

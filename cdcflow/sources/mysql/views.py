@@ -19,8 +19,8 @@ from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.errors import code
-from cdcflow.engines.mysql.names import qualified
-from cdcflow.errors import SourceUnavailable
+from cdcflow.engines.mysql.names import ident, qualified
+from cdcflow.errors import AccessDenied, SourceUnavailable
 from cdcflow.model.schema import TableName
 from cdcflow.sources.mysql import log_end
 from cdcflow.sources.mysql.gtids import MysqlGtids
@@ -40,6 +40,7 @@ SETTLE_SECONDS: Final = 600.0
 _SETTLE_LOOK_SECONDS: Final = 0.005
 
 _LOCK_TIMEOUT: Final = 1205
+_DENIED: Final = (1044, 1142, 1143, 1227)
 
 
 def position_of_view(connection: Connection, flavour: Flavour) -> Binlog | None:
@@ -96,6 +97,7 @@ def lock(connection: Connection, name: TableName, ended: threading.Event | None,
 
     Raises:
         SourceUnavailable: a long transaction holds the table, or `ended` was set.
+        AccessDenied: the user may not.
         pymysql.Error: the server refuses it.
     """
     query(connection, f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}")
@@ -104,6 +106,14 @@ def lock(connection: Connection, name: TableName, ended: threading.Event | None,
             query(connection, f"LOCK TABLES {qualified(name)} READ")
             return
         except pymysql.Error as error:
+            if code(error) in _DENIED:
+                raise AccessDenied(
+                    f"the user may not lock table {name} for a moment",
+                    at=f"source {address}",
+                    why="its copy needs a view whose place in the log is known, and the server tells that of none",
+                    do=f"GRANT SELECT, LOCK TABLES ON {ident(name.schema)}.* to the source's user"
+                    ", or leave the table out of the rules",
+                ) from None
             if code(error) != _LOCK_TIMEOUT:
                 raise
         if ended is None:
