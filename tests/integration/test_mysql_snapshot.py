@@ -407,7 +407,7 @@ def test_any_done_chunks_and_the_rest_make_any_table_whole(
     db = new_mysql_database(like, "property")
     numbers = itertools.count()
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(KEY_SETS, st.integers(1, 7), st.integers(0, 2**30), st.booleans())
     def holds(keys: tuple[str, set[Any]], rows: int, seed: int, composite: bool) -> None:
         kind, values = keys
