@@ -5,15 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from cdcflow.model.schema import TableName
-from cdcflow.sources.mysql.ddl_alter import (
-    alter_changes,
-    create_body,
-    create_options,
-    if_exists,
-    if_not_exists,
-    key_parts,
-    table_name,
-)
+from cdcflow.sources.mysql.ddl_alter import alter_changes
 from cdcflow.sources.mysql.ddl_columns import charset_name, charset_words
 from cdcflow.sources.mysql.ddl_intents import (
     AddKey,
@@ -30,7 +22,15 @@ from cdcflow.sources.mysql.ddl_intents import (
     TruncateTable,
     Unreadable,
 )
-from cdcflow.sources.mysql.ddl_tokens import Flavour, Mark, Reader, UnreadError, reader, tokens, words
+from cdcflow.sources.mysql.ddl_parts import (
+    create_body,
+    create_options,
+    if_exists,
+    if_not_exists,
+    key_parts,
+    table_name,
+)
+from cdcflow.sources.mysql.ddl_tokens import Flavour, Mark, Reader, Token, UnreadError, reader, tokens, words
 
 
 class Kind(StrEnum):
@@ -115,7 +115,7 @@ class _Newest:
 
 _NEWEST = _Newest()
 # A statement's first words are in here, unless a long comment stands before them.
-_HEAD_CHARACTERS = 400
+_HEAD_CHARACTERS = 1000
 
 
 def kind(sql: str, flavour: Flavour = _NEWEST) -> Kind:
@@ -125,22 +125,23 @@ def kind(sql: str, flavour: Flavour = _NEWEST) -> Kind:
     if sql == "COMMIT":
         return Kind.COMMIT
     for text in (sql[:_HEAD_CHARACTERS], sql) if len(sql) > _HEAD_CHARACTERS else (sql,):
-        try:
-            return _kind(_head(text, flavour))
-        except UnreadError:
-            continue
+        found, whole = _first_tokens(text, flavour, 0, 8)
+        if whole or (found and _FIRST.get(found[0].word) is Kind.DML):
+            return _kind([token.word or token.text for token in found])
     return Kind.UNKNOWN
 
 
-def _head(text: str, flavour: Flavour) -> list[str]:
-    found: list[str] = []
-    for token in tokens(text, flavour):
-        if token.mark is Mark.END and not found:
-            return found
-        found.append(token.word or token.text)
-        if len(found) == 8:
-            break
-    return found
+def _first_tokens(text: str, flavour: Flavour, sql_mode: int, count: int) -> tuple[list[Token], bool]:
+    """Return up to `count` tokens, and False where a quote or comment was open before there were so many."""
+    found: list[Token] = []
+    try:
+        for token in tokens(text, flavour, sql_mode):
+            if token.mark is Mark.END or len(found) == count:
+                break
+            found.append(token)
+    except UnreadError:
+        return found, False
+    return found, True
 
 
 def _kind(head: list[str]) -> Kind:
@@ -177,14 +178,24 @@ def _of_object(head: list[str]) -> Kind:
     return Kind.UNKNOWN
 
 
-def intents(sql: str, database: str, flavour: Flavour, sql_mode: int = 0) -> list[Intent]:
+def intents(sql: str, database: str, flavour: Flavour, sql_mode: int = 0, *, lower_names: bool = False) -> list[Intent]:
     """Return what `sql` means to do, in order; an empty list where it concerns no tables.
 
     `database` is the event's; `sql_mode` the number in its status variables, which says what a double quote
-    and a backslash mean. Never raises: what cannot be read is an Unreadable.
+    and a backslash mean; `lower_names` is true where the server's lower_case_table_names is not 0: a statement may
+    write `Shop.Orders` for what information_schema and the log's table maps call `shop.orders`. Never raises:
+    what cannot be read is an Unreadable.
     """
+    if len(sql) > _HEAD_CHARACTERS and kind(sql, flavour) is Kind.DML:  # it may hold megabytes of values
+        found, _ = _first_tokens(sql[:_HEAD_CHARACTERS], flavour, sql_mode, _HEAD_CHARACTERS)
+        goes_on = Token(Mark.SYMBOL, "..", _HEAD_CHARACTERS, len(sql))
+        end = Token(Mark.END, "", len(sql), len(sql))
+        try:
+            return _rows(Reader(sql, [*found, goes_on, end], lower_names=lower_names), database)
+        except UnreadError:
+            return [ChangeRows(None)]
     try:
-        walk = reader(sql, flavour, sql_mode)
+        walk = reader(sql, flavour, sql_mode, lower_names=lower_names)
     except UnreadError as reason:
         return [Unreadable(None, str(reason))]
     try:
@@ -221,7 +232,7 @@ def _create(walk: Reader, database: str, sql_mode: int) -> list[Intent]:
         return [_create_table(walk, database, sql_mode, replaces)]
     if walk.take_any("DATABASE", "SCHEMA"):
         if_not_exists(walk)
-        return [_database(walk, walk.name(), replaces=replaces)]
+        return [_database(walk, walk.table_part(), replaces=replaces)]
     while walk.take_any("ONLINE", "OFFLINE"):
         pass
     unique = walk.take("UNIQUE")
@@ -316,7 +327,7 @@ def _alter(walk: Reader, database: str, sql_mode: int) -> list[Intent]:
         named = walk.now.mark is Mark.NAME or walk.now.word not in (
             *("DEFAULT", "CHARACTER", "CHARSET", "CHAR", "COLLATE", "ENCRYPTION", "READ", "COMMENT"),
         )
-        return [_database(walk, walk.name() if named else database, exists=True)]
+        return [_database(walk, walk.table_part() if named else database, exists=True)]
     if not walk.take("TABLE"):
         return _nothing(walk)
     present = if_exists(walk)
@@ -335,7 +346,7 @@ def _drop(walk: Reader, database: str) -> list[Intent]:
         pass
     if walk.take_any("DATABASE", "SCHEMA"):
         if_exists(walk)
-        return [DropDatabase(walk.name())]
+        return [DropDatabase(walk.table_part())]
     if walk.take_any("TABLE", "TABLES"):
         present = if_exists(walk)
         names = [table_name(walk, database)]

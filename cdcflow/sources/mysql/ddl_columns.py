@@ -150,7 +150,7 @@ def _numbers(reader: Reader) -> tuple[int, ...]:
     if not reader.sees_symbol("("):
         return ()
     found = [token.text for part in reader.inside().split() for token in part.items if token.mark is not Mark.END]
-    if not all(text.isdigit() for text in found):
+    if not all(text.isdecimal() and len(text) < 11 for text in found):
         raise UnreadError("a type's size is not a number")
     return tuple(int(text) for text in found)
 
@@ -240,7 +240,7 @@ def _attribute(reader: Reader, so_far: Definition) -> Definition:
     if reader.take("SRID") or reader.take("REF_SYSTEM_ID"):
         reader.symbol("=")
         srid = reader.next().text
-        return replace(so_far, type=replace(so_far.type, srid=int(srid) if srid.isdigit() else -1))
+        return replace(so_far, type=replace(so_far.type, srid=int(srid) if srid.isdecimal() else -1))
     if reader.take("COMPRESSED"):
         if reader.symbol("="):
             reader.next()

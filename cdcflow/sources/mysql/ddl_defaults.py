@@ -82,7 +82,7 @@ def _value(default: Default, native: NativeType, logical: Logical) -> str | None
     if logical in (Logical.FLOAT4, Logical.FLOAT8):
         return _float(text, native, logical)
     if logical is Logical.BIT:
-        return _bits(int(text)) if number and text.isdigit() else None
+        return _bits(int(text)) if number and text.isdecimal() else None
     if logical is Logical.ENUM:
         return _label(text, number, native)
     if logical is Logical.SET:
@@ -132,7 +132,7 @@ def _integer(text: str, native: NativeType) -> str | None:
 
 
 def _year(text: str, number: bool) -> str | None:
-    if not text.isdigit() or len(text) not in (1, 2, 4):
+    if not text.isdecimal() or len(text) not in (1, 2, 4):
         return None
     year = int(text)
     if year >= 1901:
@@ -200,7 +200,7 @@ def _bytes(data: bytes, native: NativeType) -> str:
 
 def _label(text: str, number: bool, native: NativeType) -> str | None:
     if number:
-        return native.labels[int(text) - 1] if text.isdigit() and 0 < int(text) <= len(native.labels) else None
+        return native.labels[int(text) - 1] if text.isdecimal() and 0 < int(text) <= len(native.labels) else None
     if text.rstrip(" ") in native.labels:
         return text.rstrip(" ")
     like = [label for label in native.labels if label.lower() == text.rstrip(" ").lower()]

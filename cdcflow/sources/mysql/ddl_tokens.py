@@ -66,6 +66,12 @@ _WORD = re.compile(r"[0-9A-Za-z_$\u0080-\U0010ffff]+")
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![0-9A-Za-z_$\u0080-\U0010ffff])")
 _BITS = re.compile(r"0x[0-9A-Fa-f]+(?![0-9A-Za-z_$])|0b[01]+(?![0-9A-Za-z_$])|[xX]'[0-9A-Fa-f]*'|[bB]'[01]*'")
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+# A statement may hold megabytes between two quotes.
+_PLAIN_RUNS = {
+    (quote, escapes): re.compile(f"[^{quote}{chr(92) * 2 if escapes else ''}]+")
+    for quote in "`'\""
+    for escapes in (False, True)
+}
 _VERSION = re.compile(r"\d{5,6}")
 
 
@@ -169,26 +175,23 @@ def _token(sql: str, at: int, after_dot: bool, sql_mode: int) -> Token:
 def _quoted(sql: str, at: int, *, escapes: bool) -> tuple[str, int]:
     """Return the text between the quotes and where they end; `\\%` and `\\_` keep their backslash."""
     quote, size = sql[at], len(sql)
+    plain = _PLAIN_RUNS[quote, escapes]
     parts: list[str] = []
     at += 1
-    start = at
     while at < size:
-        char = sql[at]
-        if char == quote:
+        run = plain.match(sql, at)
+        if run:
+            parts.append(run.group())
+            at = run.end()
+            continue
+        if sql[at] == quote:
             if not sql.startswith(quote, at + 1):
-                parts.append(sql[start:at])
                 return "".join(parts), at + 1
-            parts.append(sql[start : at + 1])
-            at += 2
-            start = at
-        elif char == "\\" and escapes and at + 1 < size:
+            parts.append(quote)
+        elif at + 1 < size:
             follows = sql[at + 1]
-            parts.append(sql[start:at])
             parts.append("\\" + follows if follows in "%_" else _ESCAPES.get(follows, follows))
-            at += 2
-            start = at
-        else:
-            at += 1
+        at += 2
     raise UnreadError("a quote is not closed")
 
 
@@ -199,6 +202,7 @@ class Reader:
     sql: str
     items: list[Token]
     at: int = 0
+    lower_names: bool = False
 
     @property
     def now(self) -> Token:
@@ -260,6 +264,10 @@ class Reader:
             raise UnreadError(f"a name expected at {token.start}")
         return token.text
 
+    def table_part(self) -> str:
+        """Go past a database's or table's name, in lower case where the server keeps them so. Raises UnreadError."""
+        return self.name().lower() if self.lower_names else self.name()
+
     def inside(self) -> Reader:
         """Go past a pair of parentheses and return a reader of what is between them. Raises UnreadError."""
         self.expect("(")
@@ -294,7 +302,8 @@ class Reader:
 
     def _part(self, first: int, last: int) -> Reader:
         position = self.items[last].start
-        return Reader(self.sql, [*self.items[first:last], Token(Mark.END, "", position, position)])
+        items = [*self.items[first:last], Token(Mark.END, "", position, position)]
+        return Reader(self.sql, items, lower_names=self.lower_names)
 
     def text(self) -> str:
         """Return what is left, as written."""
@@ -303,9 +312,9 @@ class Reader:
         return self.sql[self.now.start : self.items[-2].end]
 
 
-def reader(sql: str, flavour: Flavour, sql_mode: int = 0) -> Reader:
+def reader(sql: str, flavour: Flavour, sql_mode: int = 0, *, lower_names: bool = False) -> Reader:
     """Return a reader of the statement; a semicolon at its end is left out. Raises UnreadError."""
     items = list(tokens(sql, flavour, sql_mode))
     while len(items) > 1 and items[-2].mark is Mark.SYMBOL and items[-2].text == ";":
         del items[-2]
-    return Reader(sql, items)
+    return Reader(sql, items, lower_names=lower_names)
