@@ -310,9 +310,19 @@ def test_a_statement_with_megabytes_of_values_is_told_by_its_head() -> None:
     assert kind(sql, MYSQL) is Kind.DML
     assert intents(sql, "s", MYSQL) == [ChangeRows((TableName("a", "t"),))]
     assert time.monotonic() - started < 0.5
-    assert intents("DELETE FROM t WHERE a IN ('" + "x" * 5000 + "')", "s", MYSQL) == [
-        ChangeRows((TableName("s", "t"),))
-    ]
+    long = "DELETE FROM t WHERE a IN ('" + "x" * 5000 + "')"
+    assert intents(long, "s", MYSQL) == [ChangeRows((TableName("s", "t"),))]
+
+
+@pytest.mark.parametrize("size", range(960, 1010))
+def test_a_comment_of_any_length_before_a_statement_hides_nothing(size: int) -> None:
+    comment = "/*" + "x" * size + "*/ "
+    assert kind(comment + "ALTER TABLE shop.orders ADD a int", MYSQL) is Kind.DDL
+    assert kind(comment + "GRANT SELECT ON a.b TO c", MYSQL) is Kind.HARMLESS
+    assert kind(comment, MYSQL) is Kind.HARMLESS
+    assert kind(comment + "INSERT INTO shop.orders VALUES (1)", MYSQL) is Kind.DML
+    (found,) = intents(comment + "INSERT INTO shop.orders VALUES (1)", "s", MYSQL)
+    assert found in (ChangeRows(None), ChangeRows((TableName("shop", "orders"),)))
 
 
 def test_ways_to_create_a_table() -> None:

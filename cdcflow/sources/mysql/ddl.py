@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 
 from cdcflow.model.schema import TableName
@@ -125,23 +126,33 @@ def kind(sql: str, flavour: Flavour = _NEWEST) -> Kind:
     if sql == "COMMIT":
         return Kind.COMMIT
     for text in (sql[:_HEAD_CHARACTERS], sql) if len(sql) > _HEAD_CHARACTERS else (sql,):
-        found, whole = _first_tokens(text, flavour, 0, 8)
-        if whole or (found and _FIRST.get(found[0].word) is Kind.DML):
+        found = _first_tokens(text, flavour, 0, 8)
+        if text is not sql:
+            found = [token for token in found if token.end < len(text)]  # the last may have been cut
+        if found and (len(found) == 8 or _FIRST.get(found[0].word) is Kind.DML):
+            return _kind([token.word or token.text for token in found])
+        if text is sql and (found or _is_empty(sql, flavour)):
             return _kind([token.word or token.text for token in found])
     return Kind.UNKNOWN
 
 
-def _first_tokens(text: str, flavour: Flavour, sql_mode: int, count: int) -> tuple[list[Token], bool]:
-    """Return up to `count` tokens, and False where a quote or comment was open before there were so many."""
+def _first_tokens(text: str, flavour: Flavour, sql_mode: int, count: int) -> list[Token]:
+    """Return up to `count` tokens, fewer where a quote or comment is open before."""
     found: list[Token] = []
-    try:
+    with suppress(UnreadError):
         for token in tokens(text, flavour, sql_mode):
             if token.mark is Mark.END or len(found) == count:
                 break
             found.append(token)
+    return found
+
+
+def _is_empty(text: str, flavour: Flavour) -> bool:
+    """Whether there is nothing but comments."""
+    try:
+        return next(tokens(text, flavour)).mark is Mark.END
     except UnreadError:
-        return found, False
-    return found, True
+        return False
 
 
 def _kind(head: list[str]) -> Kind:
@@ -187,7 +198,8 @@ def intents(sql: str, database: str, flavour: Flavour, sql_mode: int = 0, *, low
     what cannot be read is an Unreadable.
     """
     if len(sql) > _HEAD_CHARACTERS and kind(sql, flavour) is Kind.DML:  # it may hold megabytes of values
-        found, _ = _first_tokens(sql[:_HEAD_CHARACTERS], flavour, sql_mode, _HEAD_CHARACTERS)
+        found = _first_tokens(sql[:_HEAD_CHARACTERS], flavour, sql_mode, _HEAD_CHARACTERS)
+        found = [token for token in found if token.end < _HEAD_CHARACTERS]  # the last may have been cut
         goes_on = Token(Mark.SYMBOL, "..", _HEAD_CHARACTERS, len(sql))
         end = Token(Mark.END, "", len(sql), len(sql))
         try:
