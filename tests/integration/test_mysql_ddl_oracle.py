@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+import pymysql
 import pytest
 from pymysql.connections import Connection
 
@@ -105,5 +107,6 @@ def _fill(made: World, table: TableName, generator: Generator) -> None:
     rows(made.connection, "DELETE FROM t")
     for number in (1, 2, 3):
         values = "".join(f", {generator.value(column.logical.value, column.type.text)}" for column in columns)
-        rows(made.connection, f"INSERT IGNORE INTO t (row_number_{names}) VALUES ({number}{values})")
+        with suppress(pymysql.Error):  # NULL into a geometry that is NOT NULL
+            rows(made.connection, f"INSERT IGNORE INTO t (row_number_{names}) VALUES ({number}{values})")
     made.hold_rows(table)

@@ -170,7 +170,7 @@ def _kind(head: list[str]) -> Kind:
     if first in ("CREATE", "ALTER", "DROP"):
         return _of_object(head)
     if first == "SET" and second == "STATEMENT":  # MariaDB: SET STATEMENT x=1 FOR statement
-        return Kind.UNKNOWN
+        return Kind.DDL
     return _FIRST.get(first, Kind.UNKNOWN)
 
 
@@ -202,10 +202,11 @@ def intents(sql: str, database: str, flavour: Flavour, sql_mode: int = 0, *, low
         found = [token for token in found if token.end < _HEAD_CHARACTERS]  # the last may have been cut
         goes_on = Token(Mark.SYMBOL, "..", _HEAD_CHARACTERS, len(sql))
         end = Token(Mark.END, "", len(sql), len(sql))
-        try:
-            return _rows(Reader(sql, [*found, goes_on, end], lower_names=lower_names), database)
-        except UnreadError:
-            return [ChangeRows(None)]
+        walk = Reader(sql, [*found, goes_on, end], lower_names=lower_names)
+        with suppress(UnreadError):
+            rows = _rows(walk, database)
+            return [ChangeRows(None)] if walk.now is goes_on else rows  # its table's name may go on, too
+        return [ChangeRows(None)]
     try:
         walk = reader(sql, flavour, sql_mode, lower_names=lower_names)
     except UnreadError as reason:
@@ -299,6 +300,8 @@ def _with_columns(walk: Reader, name: TableName, sql_mode: int, absent: bool, re
         doubts.append("more of its columns are those of a SELECT")
     if "?" in others:
         doubts.append("an option that is not known")
+    if "a charset behind a collation" in others:
+        doubts.append("a charset behind a collation")
     if "VERSIONING" in others:
         doubts.append("a system-versioned table")
     return CreateTable(
