@@ -192,7 +192,7 @@ def _unknown(form: ColumnForm) -> MessageError:
 def inflated(value: bytes) -> bytes:
     """Return the value of a COMPRESSED column of MariaDB.
 
-    The first byte says how: 0 raw, else the method (zlib: 8) above a bit for a zlib header and the size of the
+    The first byte says how: 0 raw, else the method (zlib: 8) above a bit that says raw deflate and the size of the
     length that follows, highest byte first.
 
     Raises:
@@ -209,7 +209,7 @@ def inflated(value: bytes) -> bytes:
     length = int.from_bytes(value[1 : 1 + size], "big")
     if length > _MOST_GROWTH * len(value):
         raise MessageError("a compressed value that is longer than it can be")
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS if how & 8 else -zlib.MAX_WBITS)
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS if how & 8 else zlib.MAX_WBITS)
     try:
         found = unpacking.decompress(value[1 + size :], length + 1)
     except zlib.error:

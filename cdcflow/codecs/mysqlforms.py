@@ -58,6 +58,8 @@ _BARE: Final = frozenset({TINY, SHORT, LONG, NULL, TIMESTAMP, LONGLONG, INT24, D
 
 _NUMBERS: Final = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
 _TEXTS: Final = frozenset({STRING, VAR_STRING, VARCHAR, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB})
+# What MariaDB counts as text besides when it writes collations.
+_MARIADB_TEXTS: Final = _TEXTS | {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED}
 
 _T = TypeVar("_T")
 
@@ -106,9 +108,8 @@ class ColumnForm:
 class TableMetadata:
     """What a map says of its columns when the server's `binlog_row_metadata` tells it to: one entry a column.
 
-    `unsigned` is always there; the rest is empty where the server did not write it. `collations` are numbers (0:
-    none), `labels` as bytes in the column's character set, `key` pairs of a column's place and the length of its
-    prefix (0: whole).
+    What the server did not write is empty. `collations` are numbers (0: none), `labels` as bytes in the column's
+    character set, `key` pairs of a column's place and the length of its prefix (0: whole).
     """
 
     unsigned: tuple[bool, ...] = ()
@@ -195,8 +196,12 @@ class _Reader:
         return self.take(self.number())
 
 
-def optional_metadata(data: bytes, types: Sequence[tuple[int, int]]) -> TableMetadata:
-    """Read what follows the null bits in a table map; `types` are those of `parse_types`.
+def optional_metadata(data: bytes, types: Sequence[tuple[int, int]], engine: str = "mysql") -> TableMetadata:
+    """Read what follows the null bits in a table map.
+
+    Args:
+        types: those of `parse_types`.
+        engine: `mysql` or `mariadb`, which count different types as text.
 
     Raises:
         MessageError: a field that ends early or does not fit the columns.
@@ -207,8 +212,7 @@ def optional_metadata(data: bytes, types: Sequence[tuple[int, int]]) -> TableMet
         kind = reader.take(1)[0]
         fields[kind] = reader.text()
     kinds = [kind for kind, _ in types]
-    numbers = _places(kinds, _NUMBERS)
-    texts = _places(kinds, _TEXTS)
+    texts = _places(kinds, _MARIADB_TEXTS if engine == "mariadb" else _TEXTS)
     chosen = _places(kinds, frozenset({ENUM, SET}))
     collations = [0] * len(kinds)
     _collate(collations, texts, fields.get(2), fields.get(3))
@@ -225,7 +229,7 @@ def optional_metadata(data: bytes, types: Sequence[tuple[int, int]]) -> TableMet
     if any(place >= len(kinds) for place, _ in key):
         raise MessageError("a table map has a key on a column that it does not have")
     return TableMetadata(
-        unsigned=_spread(_bits(fields.get(1, b""), len(numbers)), numbers, len(kinds), False),
+        unsigned=_unsigned(fields.get(1), kinds),
         collations=tuple(collations) if fields.keys() & {2, 3, 10, 11} else (),
         names=_names(fields.get(4), len(kinds)),
         labels=tuple(labels) if fields.keys() & {5, 6} else (),
@@ -253,6 +257,27 @@ def _spread(values: Sequence[_T], places: list[int], width: int, otherwise: _T) 
 def _bits(field: bytes, count: int) -> list[bool]:
     """The highest bit first; bits that are not there are off."""
     return [bool(field[i // 8] >> (7 - i % 8) & 1) if i // 8 < len(field) else False for i in range(count)]
+
+
+def _unsigned(field: bytes | None, kinds: list[int]) -> tuple[bool, ...]:
+    """Return which columns are unsigned; nothing where the field can be read in two ways.
+
+    MySQL 8.0 began to count YEAR, which is unsigned, as a number after it had begun to write the field.
+    """
+    if field is None:
+        return ()
+    readings = set()
+    for counted in (_NUMBERS | {YEAR}, _NUMBERS):
+        places = _places(kinds, counted)
+        bits = _bits(field, 8 * len(field))
+        if len(field) != (len(places) + 7) // 8 or any(bits[len(places) :]):
+            continue
+        found = _spread(bits[: len(places)], places, len(kinds), False)
+        if YEAR not in counted or all(found[place] for place in _places(kinds, frozenset({YEAR}))):
+            readings.add(tuple(unsigned or kind == YEAR for unsigned, kind in zip(found, kinds, strict=True)))
+    if not readings:
+        raise MessageError("a table map does not have one sign for each number")
+    return readings.pop() if len(readings) == 1 else ()
 
 
 def _listed(field: bytes | None, places: list[int], width: int) -> tuple[int, ...]:

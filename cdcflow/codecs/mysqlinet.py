@@ -36,7 +36,7 @@ def inet6(value: bytes) -> bytes:
     shown = [f"{group:x}" for group in groups]
     if dotted:
         shown[6:] = [inet4(full[12:]).decode()]
-    if length < 2:
+    if not length:
         return ":".join(shown).encode()
     return (":".join(shown[:start]) + "::" + ":".join(shown[start + length :])).encode()
 
