@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, cast
 from urllib.parse import urlsplit
@@ -125,6 +126,15 @@ def endpoint(side: Side, scheme: str, options: BaseModel) -> Endpoint:
     found = connector(side, scheme)
     assert found is not None
     return Endpoint(side, scheme, safe_url(str(getattr(options, "url", ""))), options, found)
+
+
+def anchored(end: Endpoint, folder: Path) -> Endpoint:
+    """Let a side that is a file start at the configuration's folder: a module may have `anchored(config, folder)`."""
+    anchor = getattr(end.connector, "anchored", None)
+    if anchor is None:
+        return end
+    options = anchor(end.options, folder)
+    return replace(end, options=options, address=safe_url(options.url))
 
 
 def open_source(config: Opened) -> Source:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from cdcflow.codecs.values import BUILT_IN, EXTENSIONS, codec
-from cdcflow.model.schema import Column
+from cdcflow.engines.mysql.connect import Flavour
+from cdcflow.model.schema import Column, Logical, NativeType, Table, TableName
 from cdcflow.sources.mysql import types as mysql
+from cdcflow.targets.mysql import types as in_mysql
+from cdcflow.targets.mysql.catalog import Server
 from cdcflow.targets.postgres import foreign
 
 PAGE: Final = Path(__file__).parent / "types.md"
@@ -134,9 +137,128 @@ What to know of MySQL and MariaDB in PostgreSQL:
 """
 
 
+# Types of PostgreSQL's whose size decides, before the row of the same type without one.
+_WITH_SIZE: Final = (
+    ("numeric(12,2)", "numeric(p,s), p up to 65, s up to 30", "numeric"),
+    ("character varying(20)", "character varying(n), n up to 1,024", "character varying"),
+    ("character(20)", "character(n), n up to 255", "character"),
+    ("bit(8)", "bit(n), n up to 64", "bit"),
+)
+
+# What of PostgreSQL's values MySQL and MariaDB do not take, or do not keep, in a column of the type's own kind.
+_LOST_TO_MYSQL: Final = {
+    Logical.DECIMAL: "NaN is refused",
+    Logical.FLOAT4: "NaN and the infinities are refused",
+    Logical.FLOAT8: "NaN and the infinities are refused",
+    Logical.DATE: "BC, past 9999 and the infinities are refused",
+    Logical.TIMESTAMP: "BC, past 9999 and the infinities are refused",
+    Logical.TIMESTAMPTZ: "BC, past 9999 and the infinities are refused; that it is UTC",
+}
+_AS_TEXT: Final = "the type: it is the canonical text, and sorts and compares as text"
+
+_IN_MYSQL: Final = """
+## From PostgreSQL in MySQL and MariaDB
+
+| PostgreSQL type | in MySQL | in MariaDB | lost |
+| --- | --- | --- | --- |
+"""
+
+_ABOUT_IN_MYSQL: Final = """
+Text is `utf8mb4` with a collation that keeps apart whatever differs in a byte. In a key, a column without a limit
+becomes `varchar` or `varbinary` as long as an index allows. What a column does not take stops the run, with table and
+key.
+
+## Between MySQL and MariaDB
+
+A column keeps its type, character set and collation, and loses nothing. Where the other server has no such type:
+
+| type | from MySQL in MariaDB | from MariaDB in MySQL |
+| --- | --- | --- |
+"""
+
+# MySQL and MariaDB as targets, with collations of theirs.
+_HERE: Final = Table(TableName("s", "t"), 1, ())
+_SERVERS: Final = (
+    Server(Flavour("mysql", (9, 7, 0)), {"utf8mb4_0900_bin": "utf8mb4", "utf8mb4_bin": "utf8mb4"}),
+    Server(Flavour("mariadb", (11, 8, 0)), {"utf8mb4_nopad_bin": "utf8mb4", "utf8mb4_bin": "utf8mb4"}),
+)
+
+# COLUMN_TYPE, how the table names it, and the engines that have it.
+_NOT_EVERYWHERE: Final = (
+    ("json", "json", ("mysql", "mariadb")),
+    ("uuid", "uuid", ("mariadb",)),
+    ("inet4", "inet4", ("mariadb",)),
+    ("inet6", "inet6", ("mariadb",)),
+    ("decimal(65,38)", "decimal(p,s), s over 30", ("mariadb",)),
+    ("geomcollection", "geometrycollection", ("mysql",)),
+)
+
+
 def render() -> str:
     """Return the whole page."""
-    return "".join((_HEAD, _POSTGRES, _from_postgres(), _FROM_MYSQL, _from_mysql(), _ABOUT_MYSQL, _FOOT))
+    parts = (
+        *(_HEAD, _POSTGRES, _from_postgres(), _FROM_MYSQL, _from_mysql(), _ABOUT_MYSQL),
+        *(_IN_MYSQL, _in_mysql(), _ABOUT_IN_MYSQL, _between(), _FOOT),
+    )
+    return "".join(parts)
+
+
+def _in_mysql() -> str:
+    sized = {name: (text, words) for text, words, name in _WITH_SIZE}
+    rows: list[tuple[str, Column]] = []
+    for entry in BUILT_IN:
+        if entry.logical is Logical.OTHER:
+            continue  # the last row says it
+        if entry.name in sized:
+            text, words = sized[entry.name]
+            rows.append((words, Column("c", NativeType(text, entry.oid), entry.logical)))
+        rows.append((entry.name, Column("c", NativeType(entry.name, entry.oid), entry.logical)))
+    element = NativeType("integer", 23)
+    rows.append(("array of any of these", Column("c", NativeType("integer[]", element=element), Logical.ARRAY)))
+    rows.append(("enum", Column("c", NativeType('"shop"."mood"', labels=("a", "b")), Logical.ENUM)))
+    rows.append(("geometry, geography (PostGIS)", Column("c", NativeType("public.geometry"), Logical.GEOMETRY)))
+    rows.append(
+        ("anything else: ranges, inet, xml, point, composites, ...", Column("c", NativeType("xml"), Logical.OTHER))
+    )
+    made = []
+    for words, column in rows:
+        types = [_bare(in_mysql.ddl_type(_HERE, column, server)) for server in _SERVERS]
+        made.append((words, *types, _lost_to_mysql(column, types[0])))
+    return _table(made)
+
+
+def _lost_to_mysql(column: Column, there: str) -> str:
+    if column.logical in (Logical.TEXT, Logical.UUID):
+        return "trailing spaces, which PostgreSQL pads it with" if there.startswith("char(n)") else "nothing"
+    if column.type.text == "json":
+        return "the type; its text is exact"
+    if column.logical is Logical.JSON:
+        return "the order of keys and the digits of numbers are MySQL's own; MariaDB keeps the text"
+    if there.startswith(("longtext", "varchar")):
+        return _AS_TEXT
+    if column.logical is Logical.GEOMETRY:
+        return "a third and fourth dimension are refused"
+    return _LOST_TO_MYSQL.get(column.logical, "nothing")
+
+
+def _bare(text: str) -> str:
+    """Return a type without its character set, and with letters for the numbers that the sample has."""
+    text = text.partition(" CHARACTER SET ")[0]
+    for sample, letters in (("(12,2)", "(p,s)"), ("(20)", "(n)"), ("bit(8)", "bit(n)")):
+        text = text.replace(sample, letters)
+    return text
+
+
+def _between() -> str:
+    rows = []
+    for text, words, engines in _NOT_EVERYWHERE:
+        cells = []
+        for engine, server in (("mysql", _SERVERS[1]), ("mariadb", _SERVERS[0])):
+            table = Table(TableName("s", "t"), 1, (), engine=engine)
+            there = _bare(in_mysql.ddl_type(table, _column(text), server))
+            cells.append("" if engine not in engines else "the same" if there == text else there)
+        rows.append((words, *cells))
+    return _table(rows)
 
 
 def _from_postgres() -> str:

@@ -31,6 +31,7 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.net_cy",
     "cdcflow.codecs.copytext_cy",
     "cdcflow.codecs.order_cy",
+    "cdcflow.codecs.sqliterows_cy",
     "cdcflow.codecs.floattext_cy",
     "cdcflow.codecs.mysqlcells_cy",
     "cdcflow.codecs.mysqltext_cy",

@@ -60,7 +60,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         end, wrong = _endpoint(side, document, unfilled)
         more += wrong
         if end is not None:
-            sides[side] = end
+            sides[side] = registry.anchored(end, path.parent)
     if settings is not None:
         more += _together(settings, document)
     problems += [problem for problem in more if problem.place not in unfilled]

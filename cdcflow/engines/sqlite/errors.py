@@ -9,6 +9,7 @@ from cdcflow.errors import (
     AccessDenied,
     CdcflowError,
     ConfigError,
+    Fenced,
     OperatorError,
     RowRejected,
     TargetUnavailable,
@@ -86,3 +87,13 @@ def column_of(error: sqlite3.Error) -> str:
     """Return the columns that a constraint's error names, `orders.id, orders.line`; '' where it names none."""
     kind, _, rest = str(error).partition(" constraint failed: ")
     return rest if kind in _CONSTRAINTS and "'" not in rest else ""
+
+
+def fenced(at: str, why: str) -> Fenced:
+    """Return the error for a write that found another epoch than ours in the file."""
+    return Fenced(
+        "this instance no longer holds the lease of the pipeline",
+        at=at,
+        why=f"{why}; nothing of ours was written",
+        do="let one instance of a pipeline run: `cdcflow status` says which one holds the lease",
+    )

@@ -8,37 +8,12 @@ from typing import Any, Final
 
 import psycopg
 
+from cdcflow.codecs.values import BUILT_IN
 from cdcflow.engines.postgres.names import ident, literal
 from cdcflow.model.schema import Logical, NativeType, TableName, UserType
 
 # pg_type.dat; the numbers are fixed for ever.
-_LOGICAL: Final = {
-    16: Logical.BOOL,
-    17: Logical.BYTES,
-    18: Logical.TEXT,  # "char"
-    19: Logical.TEXT,  # name
-    20: Logical.INT8,
-    21: Logical.INT2,
-    23: Logical.INT4,
-    25: Logical.TEXT,
-    26: Logical.INT8,  # oid
-    114: Logical.JSON,
-    700: Logical.FLOAT4,
-    701: Logical.FLOAT8,
-    1042: Logical.TEXT,
-    1043: Logical.TEXT,
-    1082: Logical.DATE,
-    1083: Logical.TIME,
-    1114: Logical.TIMESTAMP,
-    1184: Logical.TIMESTAMPTZ,
-    1186: Logical.INTERVAL,
-    1266: Logical.TIMETZ,
-    1560: Logical.BIT,
-    1562: Logical.BIT,
-    1700: Logical.DECIMAL,
-    2950: Logical.UUID,
-    3802: Logical.JSON,
-}
+_LOGICAL: Final = {entry.oid: entry.logical for entry in BUILT_IN}
 _LOGICAL_IN_EXTENSIONS: Final = {
     ("citext", "citext"): Logical.TEXT,
     ("ltree", "ltree"): Logical.TEXT,
