@@ -24,7 +24,7 @@ from cdcflow.model.schema import TableName
 from cdcflow.state import lease as leases
 from cdcflow.state.engines import NoStateError, limited, mysql_engine, ours, postgres_engine, sqlite_engine
 from cdcflow.state.migrate import migrate
-from cdcflow.state.tables import tables_of
+from cdcflow.state.tables import SCHEMA, tables_of
 
 # A dead predecessor's last transaction may still be committing when its lease is free already.
 _PREDECESSOR_SECONDS: Final = 15
@@ -266,8 +266,18 @@ class SqlStore:
             with self._transaction(writes=True) as connection:
                 for table in (self._checkpoints, self._tables, self._chunks, self._schemas, self._dead_letters):
                     connection.execute(table.delete().where(table.c.pipeline == pipeline))
+                if self._dialect == "mysql":
+                    self._forget_partial(connection, pipeline)
         except NoStateError:
             return
+
+    def _forget_partial(self, connection: sa.Connection, pipeline: str) -> None:
+        """A MySQL target keeps one more record beside ours, from its first batch on (`targets.mysql.bookkeeping`)."""
+        named = {"schema_name": SCHEMA, "name": "partial_batches"}
+        wanted = "SELECT 1 FROM information_schema.tables WHERE table_schema = :schema_name AND table_name = :name"
+        if connection.scalar(sa.text(wanted), named):
+            gone = sa.text(f"DELETE FROM {SCHEMA}.partial_batches WHERE pipeline = :pipeline")
+            connection.execute(gone, {"pipeline": pipeline})
 
     def release(self) -> None:
         """As `Store.release`."""

@@ -229,7 +229,7 @@ def test_shapes_follow_the_source(shop: PipelineFolder, source_db: Database, cdc
         "ALTER TABLE t DROP COLUMN c; INSERT INTO t VALUES (4, 'four', 40, 9)",
         "ALTER TABLE t ALTER COLUMN b TYPE text; INSERT INTO t VALUES (5, 'five', 'fifty', 9)",
         "ALTER TABLE t ALTER COLUMN id TYPE bigint; INSERT INTO t VALUES (6000000000, 'six', '60', 9)",
-        "ALTER TABLE t RENAME COLUMN b TO tmp; ALTER TABLE t RENAME COLUMN d TO b; ALTER TABLE t RENAME COLUMN tmp TO d;"
+        "ALTER TABLE t RENAME COLUMN b TO x; ALTER TABLE t RENAME COLUMN d TO b; ALTER TABLE t RENAME COLUMN x TO d;"
         " UPDATE t SET renamed = 'dos' WHERE id = 2",
     ):
         source_db.execute(statement)
