@@ -31,6 +31,7 @@ _SETTINGS: Final = {
     "bind-address": "127.0.0.1",
     "skip-name-resolve": "1",
     "log-bin": "binlog",
+    "sync-binlog": "1",
     "binlog-format": "ROW",
     "binlog-row-image": "FULL",
     "binlog-row-metadata": "FULL",
@@ -127,11 +128,11 @@ def start(programs: Programs, home: Path, settings: Mapping[str, str] | None = N
     # Every account of the machine can reach a loopback port.
     word = home / "first.sql"
     word.touch(mode=0o600)
+    hosts = ("127.0.0.1", "localhost")
+    # Not for the log, or whoever follows it has the password too.
     word.write_text(
-        "".join(
-            f"ALTER USER IF EXISTS {_USER}@'{host}' IDENTIFIED BY '{password}';\n"
-            for host in ("127.0.0.1", "localhost")
-        )
+        "SET SESSION sql_log_bin = 0;\n"
+        + "".join(f"ALTER USER IF EXISTS {_USER}@'{host}' IDENTIFIED BY '{password}';\n" for host in hosts)
     )
     give(word)
     port = port or free_port()

@@ -32,8 +32,7 @@ class MysqlShop:
         with closing(self.server.connect()) as connection:
             _run(connection, f"create database {ident(self.schema)} character set utf8mb4")
         with closing(self.server.connect(self.schema)) as connection:
-            text = script("shop_mysql.sql", rows).partition("\n")[2]
-            for statement in filter(str.strip, text.split(";\n")):
+            for statement in filter(str.strip, script("shop_mysql.sql", rows).split(";\n")):
                 _run(connection, statement)
             for table in TABLES:
                 _run(connection, f"analyze table {table}")
