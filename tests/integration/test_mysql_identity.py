@@ -16,6 +16,7 @@ from cdcflow.engines.mysql.connect import Flavour, connect, flavour
 from cdcflow.engines.mysql.errors import translate
 from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceChanged
 from cdcflow.sources.mysql import identity
+from cdcflow.sources.mysql.catalog import tables
 from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
 from cdcflow.sources.mysql.log_end import log_files, mariadb_gtids_at, rows
 from cdcflow.sources.mysql.position import Binlog
@@ -180,6 +181,20 @@ def test_checkpoint_that_the_log_still_holds_is_gone_on_from(server: MysqlServer
     server.restart("kill")
     ask(server).resume(position)
     assert ask(server).end().covers(position)
+
+
+def test_user_who_may_only_replicate_finds_the_end_and_goes_on(server: MysqlServer):
+    insert(server)
+    client = "REPLICATION CLIENT" if server.flavour == "mysql" else "BINLOG MONITOR"
+    url = server.create_user("repl", "p", [f"REPLICATION SLAVE, {client} ON *.*", "SELECT ON shop.*"])
+    with connect(url, side="source") as connection:
+        kind = flavour(connection)
+        now = identity.identity(connection, kind)
+        position = identity.start_position(connection, kind)
+        assert identity.end_position(connection, kind) == position
+        identity.compare(connection, kind, now, now, position, "source x")
+        assert identity.log_files(connection)[position.file] == position.offset
+        assert [table.name.table for table in tables(connection, kind)] == ["t"]
 
 
 def test_purged_log_that_was_read_is_no_loss_and_one_that_was_not_is(server: MysqlServer, ask: Ask):

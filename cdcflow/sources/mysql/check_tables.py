@@ -47,6 +47,21 @@ class Filters:
         return (bool(self.only) and database not in self.only) or database in self.without
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What of the server's log matters for its tables.
+
+    cascades: see `cascades_logged`. labels: the log names columns and labels (binlog_row_metadata=FULL). gtids: every
+    transaction has one. views: a view of the data says where in the log it stands (MariaDB).
+    """
+
+    filters: Filters
+    cascades: bool
+    labels: bool
+    gtids: bool
+    views: bool
+
+
 def cascades_logged(flavour: Flavour, settings: Mapping[str, str]) -> bool:
     """Return whether rows that a foreign key changes are in the log: of MySQL from 9.6 on, unless it is told to leave
     it to InnoDB. `settings` as `check.settings` returns them."""
@@ -97,26 +112,18 @@ def refusal(table: Table, route: Route, *, logged: bool) -> Finding | None:
 def findings(
     connection: Connection,
     grants: Grants,
-    filters: Filters,
-    logged: bool,
-    named: bool,
+    log: Log,
     routes: Sequence[Route],
     refused: Sequence[Table],
 ) -> Iterator[Finding]:
-    """Look at every table that the rules name.
-
-    `logged` is `cascades_logged`; `named` tells that the log names columns and labels (binlog_row_metadata=FULL); the
-    rest as in `check.findings`.
-    """
+    """Look at every table that the rules name; the rest as in `check.findings`."""
     kept = {route.source.id for route in routes}
     by_id = {route.source.id: route for route in routes}
     tables = [*(route.source for route in routes), *(table for table in refused if table.id not in kept)]
     stored = catalog.storage(connection, [table.name for table in tables])
     fine = 0
     for table in tables:
-        found = list(
-            _table(connection, grants, filters, logged, named, table, by_id.get(table.id), stored.get(table.name))
-        )
+        found = list(_table(connection, grants, log, table, by_id.get(table.id), stored.get(table.name)))
         fine += not any(each.level is Level.BLOCKER for each in found)
         yield from found
     if tables:
@@ -131,29 +138,27 @@ def findings(
 def _table(
     connection: Connection,
     grants: Grants,
-    filters: Filters,
-    logged: bool,
-    named: bool,
+    log: Log,
     table: Table,
     route: Route | None,
     stored: Storage | None,
 ) -> Iterator[Finding]:
     subject = str(table.name)
     yield from _readable(connection, grants, table, route)
-    if filters.hides(table.name.schema):
+    if log.filters.hides(table.name.schema):
         found = "the server leaves its database out of the log (binlog_do_db, binlog_ignore_db)"
         do = "remove these options from the server's configuration and restart it, or exclude the table in the rules"
         yield Finding(Level.BLOCKER, "table.filtered", subject, found, do)
     if stored is not None:  # the catalogue does not show what the user may not read
         yield from _stored(table, stored)
-    yield from _keys(grants, table, route)
-    said = refusal(table, route or Route(table, table.name, (), table.key), logged=logged)
+    yield from _keys(grants, log, table, route, stored)
+    said = refusal(table, route or Route(table, table.name, (), table.key), logged=log.cascades)
     if said is not None:
         yield said
-    elif not logged and (route is None or route.mode is not Mode.APPEND):
+    elif not log.cascades and (route is None or route.mode is not Mode.APPEND):
         yield from _updates(table)
     for column in table.columns:
-        if not named and any("?" in label for label in column.type.labels):
+        if not log.labels and any("?" in label for label in column.type.labels):
             found = (
                 f"column {column.name} has a label with a question mark, or with a character that the server's catalog"
                 " cannot say (beyond U+FFFF), and the log does not name labels"
@@ -197,14 +202,17 @@ def _stored(table: Table, stored: Storage) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "table.engine", subject, found, f"ALTER TABLE {qualified(table.name)} ENGINE=InnoDB")
 
 
-def _keys(grants: Grants, table: Table, route: Route | None) -> Iterator[Finding]:
-    if table.key or (route is not None and (route.key or route.mode is Mode.APPEND)):
-        return
-    found = "has no key: each change finds its row by all columns, which is slow in a large table"
-    do = f"ALTER TABLE {qualified(table.name)} ADD PRIMARY KEY (...), or `key: [...]` in the rules"
-    yield Finding(Level.NOTE, "table.identity", str(table.name), found, do)
-    if not grants.has("LOCK TABLES", table.name.schema):
-        found = "has no key, so it is locked for writing while it is copied, and the user may not"
+def _keys(grants: Grants, log: Log, table: Table, route: Route | None, stored: Storage | None) -> Iterator[Finding]:
+    keyless = not table.key and not (route is not None and route.key)
+    if keyless and not (route is not None and route.mode is Mode.APPEND):
+        found = "has no key: each change finds its row by all columns, which is slow in a large table"
+        do = f"ALTER TABLE {qualified(table.name)} ADD PRIMARY KEY (...), or `key: [...]` in the rules"
+        yield Finding(Level.NOTE, "table.identity", str(table.name), found, do)
+    # Where nothing else says what a copy holds, the table is locked for a moment (see `views`).
+    plain = keyless and (not log.views or (stored is not None and not stored.transactional))
+    if (plain or not log.gtids) and not grants.has("LOCK TABLES", table.name.schema):
+        why = "has no key" if log.gtids else "is in a log without GTIDs"
+        found = f"{why}, so it is locked against writes for a moment when it is copied, and the user may not"
         do = f"GRANT LOCK TABLES ON {ident(table.name.schema)}.* TO {grants.account}"
         yield Finding(Level.BLOCKER, "table.lock", str(table.name), found, do)
 

@@ -24,8 +24,9 @@ Row = tuple[Any, ...]
 _LONGEST_SEARCH_SECONDS: Final = 10.0
 
 _NEXT_GTID: Final = re.compile(r"GTID_NEXT\s*=\s*'([0-9a-fA-F-]{36}(?::[a-z_][a-z0-9_]*)?):(\d+)'")
-# `uuid:tag:7#55:9#56,uuid:..`: each number with the session that has it.
-_OWNED: Final = re.compile(r"#\d+")
+_BETWEEN_LOOKS_SECONDS: Final = 0.005
+# A thousandth of a second of a busy server's log, many times over.
+_MOST_EVENTS: Final = 5000
 
 
 def server_name(connection: Connection, flavour: Flavour) -> str:
@@ -77,12 +78,14 @@ def start_position(connection: Connection, flavour: Flavour) -> Binlog:
         return Binlog(end.file, end.offset, mariadb_gtids_at(connection, end.file, end.offset), end.server)
     deadline = time.monotonic() + _LONGEST_SEARCH_SECONDS
     while True:
-        exact = _exact(connection, flavour, end.server) or _locked(connection, end.server)
+        exact = _exact(connection, end.server, flavour) or _locked(connection, end.server)
         if exact is not None:
             return exact
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
         if time.monotonic() > deadline:
             raise SourceUnavailable(
-                "the source's binary log has not stood still for long enough to say which transactions are in it",
+                "the source could not tell which transactions are in its binary log",
+                why="some were being committed, or applied from a source of its own, all the time",
                 do="GRANT BACKUP_ADMIN ON *.* to the source's user, or start when the source has less to do",
             )
 
@@ -135,30 +138,32 @@ def _status(connection: Connection, flavour: Flavour) -> tuple[str, int, MysqlGt
     return str(found[0][0]), int(found[0][1]), MysqlGtids.parse(gtids)
 
 
-def _exact(connection: Connection, flavour: Flavour, server: str) -> Binlog | None:
-    """Find out which transactions are before the log's end, or give up.
+def _exact(connection: Connection, server: str, flavour: Flavour) -> Binlog | None:
+    """Find out which transactions are before the log's end, or give up for now.
 
-    A transaction that is in the log is in gtid_owned until it is in gtid_executed. So what is before an offset is,
-    afterwards, in one of the two; and when the log has not grown meanwhile, nothing else is. When it has, its next
-    transaction tells where to stop: a server gives its own numbers in the log's order.
+    A transaction that is in the log is in gtid_owned until it is in gtid_executed. So where the log has not grown and
+    nothing is owned, gtid_executed is what is before its end. Where it has grown, transactions were committed in the
+    log's order (binlog_order_commits): as soon as one that is behind an offset is executed, so are all before it,
+    and what else is executed is behind the offset too, where the log names it.
     """
-    file, offset, before = _status(connection, flavour)
-    ((owned_text,),) = rows(connection, "SELECT @@GLOBAL.gtid_owned")
-    owned = MysqlGtids.parse(_OWNED.sub("", str(owned_text)))
-    file_now, offset_now, now = _status(connection, flavour)
+    file, offset, _ = _status(connection, flavour)
+    ((owned, ordered),) = rows(connection, "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.binlog_order_commits")
+    file_now, offset_now, executed = _status(connection, flavour)
     if (file, offset) == (file_now, offset_now):
-        return Binlog(file, offset, now, server) if not owned else None
-    found = events(connection, file, offset=offset)
-    following = next_gtid(found[0]) if found else None
-    if following is None or not following[0].startswith(server):
+        return None if owned else Binlog(file, offset, executed, server)
+    if file != file_now or not ordered:
         return None
-    source, number = following
-    seen = dict(now.union(owned).sets)
-    others = {name: intervals for name, intervals in before.sets.items() if name != source}
-    if others != {name: intervals for name, intervals in seen.items() if name != source}:
+    found = events(connection, file, offset=offset, limit=_MOST_EVENTS)
+    if not found or int(found[-1][4]) < offset_now:
         return None
-    ours = tuple((first, min(last, number - 1)) for first, last in seen.get(source, ()) if first < number)
-    return Binlog(file, offset, MysqlGtids({**others, source: ours} if ours else others), server)
+    behind = [next_gtid(event) for event in found if int(event[1]) < offset_now]
+    following = [gtid for gtid in behind if gtid is not None]
+    if not any(executed.contains(*gtid) for gtid in following):
+        return None
+    after = MysqlGtids()
+    for gtid in following:
+        after = after.add(*gtid)
+    return Binlog(file, offset, executed.minus(after), server)
 
 
 def _locked(connection: Connection, server: str) -> Binlog | None:
