@@ -17,6 +17,7 @@ from cdcflow.sources.mysql import types as mysql
 from cdcflow.targets.mysql import types as in_mysql
 from cdcflow.targets.mysql.catalog import Server
 from cdcflow.targets.postgres import foreign
+from cdcflow.targets.sqlite import types as in_sqlite
 
 PAGE: Final = Path(__file__).parent / "types.md"
 
@@ -194,11 +195,38 @@ _NOT_EVERYWHERE: Final = (
 )
 
 
+_IN_SQLITE: Final = """
+## In SQLite
+
+By logical type, whatever engine the column comes from. SQLite takes any value in any column; a declared type says what
+is meant, and does nothing to what cdcflow stores.
+
+| logical type | declared type | stored as | lost |
+| --- | --- | --- | --- |
+"""
+
+# By kind (see `codecs.sqliterows_cy`).
+_STORED: Final = {
+    "t": "text, as it travels",
+    "i": "integer",
+    "f": "real",
+    "b": "integer 1 or 0",
+    "x": "blob",
+}
+_LOST_TO_SQLITE: Final = {
+    Logical.UINT8: "nothing; past 2^63-1 the digits, as text",
+    Logical.DECIMAL: "the type: sorts and compares as text, so that no digit is lost",
+    Logical.FLOAT4: "nothing; NaN is text",
+    Logical.FLOAT8: "nothing; NaN is text",
+    Logical.TEXT: "the length and the collation",
+}
+
+
 def render() -> str:
     """Return the whole page."""
     parts = (
         *(_HEAD, _POSTGRES, _from_postgres(), _FROM_MYSQL, _from_mysql(), _ABOUT_MYSQL),
-        *(_IN_MYSQL, _in_mysql(), _ABOUT_IN_MYSQL, _between(), _FOOT),
+        *(_IN_MYSQL, _in_mysql(), _ABOUT_IN_MYSQL, _between(), _IN_SQLITE, _in_sqlite(), _FOOT),
     )
     return "".join(parts)
 
@@ -239,6 +267,16 @@ def _lost_to_mysql(column: Column, there: str) -> str:
     if column.logical is Logical.GEOMETRY:
         return "a third and fourth dimension are refused"
     return _LOST_TO_MYSQL.get(column.logical, "nothing")
+
+
+def _in_sqlite() -> str:
+    rows = []
+    for logical in Logical:
+        column = Column("c", NativeType(""), logical)
+        kind = in_sqlite.kind_of(column)
+        lost = _LOST_TO_SQLITE.get(logical, "the type" if kind == "t" else "nothing")
+        rows.append((logical.value, in_sqlite.type_of(column) or "none", _STORED[kind], lost))
+    return _table(rows)
 
 
 def _bare(text: str) -> str:
