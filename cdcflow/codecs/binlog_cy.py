@@ -94,6 +94,7 @@ class Decoder:
     stop_at_commit: cython.bint
     checksums: cython.bint
     in_group: cython.bint
+    kept: cython.bint  # the rows of the open transaction are decoded whatever would be skipped
     begun: cython.bint  # the open transaction has said BEGIN: a statement in it does not end it
     packed: cython.bint  # events of an unpacked transaction: they have neither checksum nor position
     file: cython.ulonglong
@@ -131,6 +132,7 @@ class Decoder:
         self.stop_at_commit = False
         self.checksums = False
         self.in_group = False
+        self.kept = False
         self.begun = False
         self.packed = False
         self.file = 0
@@ -225,6 +227,10 @@ class Decoder:
     def go_on(self) -> None:
         """Say that the open transaction goes on behind the statement that was handed over."""
         self.begun = True
+
+    def keep(self) -> None:
+        """Decode every row of the open transaction, also those that would be skipped: it is not committed yet."""
+        self.kept = True
 
     def commit(self) -> None:
         """End the open transaction here."""
@@ -477,6 +483,7 @@ class Decoder:
         if not self.in_group:
             raise MessageError("a transaction ends that never began")
         self.in_group = False
+        self.kept = False
         self.begun = False
         self._settle()
         self.end_offset = self.offset
@@ -515,9 +522,9 @@ class Decoder:
         q: cython.p_uchar
         if end - at < 8:
             raise MessageError("a table map is too short")
-        known = self.maps.get(_le48(p, at))
-        if known is None:
+        if _le48(p, at) not in self.maps:
             return False
+        known = self.maps[_le48(p, at)]
         length = len(known.body)
         if length != end - at:
             return False
@@ -528,7 +535,7 @@ class Decoder:
                     return False
         elif known.body != p[at:end]:
             return False
-        return known.until == 0 or known.until > self.serial()
+        return known.until == 0 or (known.until > self.serial() and not self.kept)
 
     @cython.cfunc
     @cython.exceptval(check=True)
@@ -560,12 +567,12 @@ class Decoder:
             if width < 2 or width > end - at:
                 raise MessageError("a row event ends inside its extra data")
             at += width
-        known = self.maps.get(number)
-        if known is None:
+        if number not in self.maps:
             if number == 0xFFFFFF:  # says only that a statement has ended
                 return False
             raise MessageError(f"a row of table {number}, which was not described")
-        if known.frame is None or known.frame.skip_until > self.group_start:
+        known = self.maps[number]
+        if known.frame is None or (known.frame.skip_until > self.group_start and not self.kept):
             return False
         if at >= end:
             raise MessageError("a row event ends before its columns")

@@ -115,3 +115,28 @@ def test_a_killed_run_loses_and_doubles_nothing(pair: Pair, running: Callable[..
         process.kill()
     cdcflow("run", "--until-caught-up", exit_code=0)
     assert pair.rows("a") == sorted(pair.source.query("SELECT id, v FROM a"))
+
+
+def test_a_prepared_transaction_counts_when_it_is_committed(pair: Pair, cdcflow: Call) -> None:
+    """Also where the run that saw its rows has ended before, and others have been applied since."""
+    pair.source.execute("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'copied')")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    names = [f"{pair.folder.name}-{word}" for word in ("kept", "dropped")]
+    for number, name in enumerate(names, 2):
+        with pair.source.connect() as connection, connection.cursor() as cursor:
+            for statement in (
+                f"XA START '{name}'",
+                f"INSERT INTO a VALUES ({number}, 'prepared')",
+                f"XA END '{name}'",
+                f"XA PREPARE '{name}'",
+            ):
+                cursor.execute(statement)
+    pair.source.execute("INSERT INTO a VALUES (10, 'between')")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert pair.rows("a") == [(1, "copied"), (10, "between")]
+    pair.source.execute("INSERT INTO a VALUES (11, 'between')")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert pair.rows("a") == [(1, "copied"), (10, "between"), (11, "between")]
+    pair.source.execute(f"XA COMMIT '{names[0]}'; XA ROLLBACK '{names[1]}'")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert pair.rows("a") == [(1, "copied"), (2, "prepared"), (10, "between"), (11, "between")]

@@ -30,6 +30,9 @@ _THROUGH_GTID: Final = 0x04
 # What one `recv` takes at most.
 _READ_BYTES: Final = 1 << 20
 
+# What one `receive` collects while there is more.
+_ENOUGH_BYTES: Final = 1 << 19
+
 # The server says that it lives this often when the log is quiet, and is given up when it has said nothing for long.
 HEARTBEAT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 60.0
@@ -57,6 +60,7 @@ class BinlogConnection:
         self.address = safe_url(url)
         self.buffer = bytearray()
         self._heard = time.monotonic()
+        self._closed = False
         self._connection: Any = None
         self._connection = connect(url, side="source", application=f"cdcflow {pipeline} log")
         try:
@@ -83,19 +87,28 @@ class BinlogConnection:
             if not self._pending() and not self._poll.poll(max(0, int(wait * 1000))):
                 self._expect_life()
                 return False
-            try:
-                piece = self._socket.recv(_READ_BYTES)
-            except (ssl.SSLWantReadError, BlockingIOError):
-                return False
+            grown = 0
+            # Through TLS each call gives 16 KB at most.
+            while grown < _ENOUGH_BYTES:
+                try:
+                    piece = self._socket.recv(_READ_BYTES)
+                except (ssl.SSLWantReadError, BlockingIOError):
+                    break
+                if not piece:
+                    self._closed = True
+                    break
+                grown += len(piece)
+                self.buffer += piece
+                if not self._pending() and not self._poll.poll(0):
+                    break
         except OSError as error:
             raise translate(error, side="source", at=self.address) from None
-        if not piece:
+        if self._closed and not grown:
             raise SourceUnavailable(
                 "the source closed the connection", at=self.address, why="it is stopping, or ended our session"
             )
         self._heard = time.monotonic()
-        self.buffer += piece
-        return True
+        return grown > 0
 
     def more(self) -> bool:
         """Return whether something has arrived already that was not received yet: we are behind."""
@@ -140,8 +153,16 @@ class BinlogConnection:
         body = struct.pack("<I", server_id) + bytes([len(name)]) + name + b"\0\0" + struct.pack("<HII", 0, 0, 0)
         self._connection._execute_command(_REGISTER_REPLICA, body)
         self._connection._read_ok_packet()
-        if not by_gtid and start.offset < _OFFSET_LIMIT:
-            request = struct.pack("<IHI", start.offset, 0, server_id) + start.file.encode()
+        file, offset = start.prepared or (start.file, start.offset)
+        if by_gtid and start.prepared is not None:
+            raise OperatorError(
+                "XA transactions were open when the pipeline stopped, and the source is another server now",
+                at=self.address,
+                why=f"their rows stand in the log of server {start.server}, from {file}:{offset} on",
+                do="cdcflow resync --all",
+            )
+        if not by_gtid and offset < _OFFSET_LIMIT:
+            request = struct.pack("<IHI", offset, 0, server_id) + file.encode()
             self._connection._execute_command(_BINLOG_DUMP, request)
         elif isinstance(start.gtids, MysqlGtids):
             gtids = start.gtids.encode()

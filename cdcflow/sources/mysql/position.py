@@ -12,7 +12,9 @@ from cdcflow.sources.mysql.gtids import Gtids, MariadbGtids, MysqlGtids
 
 # Greedy up to the last `:digits@`, so that a file may have any name; no other part has an `@`.
 _TEXT: Final = re.compile(
-    r"(?P<file>.*):(?P<offset>\d{1,20})@(?P<server>[^\s@]*)(?: (?P<kind>mysql|mariadb)=(?P<gtids>\S*))?", re.DOTALL
+    r"(?P<file>.*):(?P<offset>\d{1,20})@(?P<server>[^\s@]*)(?: (?P<kind>mysql|mariadb)=(?P<gtids>\S*))?"
+    r"(?: prepared=(?P<since_file>\S+):(?P<since>\d{1,20}))?",
+    re.DOTALL,
 )
 _SUFFIX: Final = re.compile(r"(.*)\.(\d{1,18})", re.DOTALL)
 _KINDS: Final[dict[str, Callable[[str], Gtids]]] = {"mysql": MysqlGtids.parse, "mariadb": MariadbGtids.parse}
@@ -28,6 +30,8 @@ class Binlog:
     file, offset: the binary log's file as `SHOW BINARY LOGS` names it, and the byte behind the boundary.
     gtids: every transaction up to here; None where the server gives its transactions no GTIDs.
     server: whose file it is: MySQL's server_uuid, MariaDB's server_id.
+    prepared: where the oldest XA transaction begins that was prepared and neither committed nor rolled back up to
+        here: whoever goes on from here has to read its rows again.
     sizes: where they are known, the log's files and their bytes, oldest first; only `distance` uses them.
 
     The text is `binlog.000003:1234@<server> mysql=<gtid set>`, `.. mariadb=<gtid list>`, or without GTIDs.
@@ -37,6 +41,7 @@ class Binlog:
     offset: int
     gtids: Gtids | None = None
     server: str = ""
+    prepared: tuple[str, int] | None = field(default=None, compare=False)
     sizes: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -50,7 +55,8 @@ class Binlog:
         if found is None or not found["file"]:
             raise ValueError(f"not a position in a binary log: {text[:60]!r}")
         gtids = _KINDS[found["kind"]](found["gtids"]) if found["kind"] else None
-        return cls(found["file"], int(found["offset"]), gtids, found["server"])
+        prepared = (found["since_file"], int(found["since"])) if found["since_file"] else None
+        return cls(found["file"], int(found["offset"]), gtids, found["server"], prepared)
 
     def covers(self, other: Position) -> bool:
         """Return whether every transaction behind `other` is behind this one too.
@@ -94,11 +100,13 @@ class Binlog:
         GTIDs are not known."""
         found = file_number(self.file)
         file = f"{found[0]}.{number >> OFFSET_BITS:06d}" if found else self.file
-        return Binlog(file, number & ((1 << OFFSET_BITS) - 1), None, self.server, self.sizes)
+        return Binlog(file, number & ((1 << OFFSET_BITS) - 1), None, self.server, sizes=self.sizes)
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.offset}@{self.server}"
-        return place if self.gtids is None else f"{place} {self.gtids.engine}={self.gtids}"
+        text = f"{self.file}:{self.offset}@{self.server}"
+        if self.gtids is not None:
+            text = f"{text} {self.gtids.engine}={self.gtids}"
+        return text if self.prepared is None else f"{text} prepared={self.prepared[0]}:{self.prepared[1]}"
 
 
 def file_number(file: str) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ class Prepared:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._steps: dict[bytes, list[Step]] = {}
+        self._begun: dict[bytes, tuple[str, int]] = {}  # oldest first
 
     def read(self, body: bytes) -> tuple[bool, bytes]:
         """Read an XA_PREPARE event: whether it commits at once, and the name.
@@ -40,12 +41,18 @@ class Prepared:
                 do="raise `memory:` in the configuration",
             )
 
-    def put(self, xid: bytes, steps: list[Step]) -> None:
-        """Put a transaction's rows aside."""
+    def put(self, xid: bytes, steps: list[Step], begun: tuple[str, int]) -> None:
+        """Put a transaction's rows aside. `begun`: the log file and the place where it begins."""
         self._steps[xid] = steps
+        self._begun[xid] = begun
+
+    def oldest(self) -> tuple[str, int] | None:
+        """Return where the oldest of them begins, None where there are none."""
+        return next(iter(self._begun.values()), None)
 
     def take(self, xid: bytes) -> list[Step] | None:
         """Return what was put aside, None where nothing was."""
+        self._begun.pop(xid, None)
         return self._steps.pop(xid, None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -60,7 +61,8 @@ class MysqlStream:
         self._failure: CdcflowError | None = None
         self._file, self._server, self._gtids = start.file, server, start.gtids
         self._end = start
-        self._place(start.file, start.offset)
+        self._start = self._serial(start)
+        self._place(*(start.prepared or (start.file, start.offset)))
         self._group = Group()
 
     def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
@@ -168,6 +170,8 @@ class MysqlStream:
             xa=gtid.prepared_xa,
         )
         self._begin(group, f"{gtid.domain}-{self._decoder.server()}".encode(), gtid.number, 0)
+        if group.xa:
+            self._decoder.keep()
 
     def _emit_whole(self) -> None:
         """Make a batch of the transactions that are complete; leave the open one where it is."""
@@ -184,15 +188,20 @@ class MysqlStream:
 
     def _move(self, *, at_rest: bool) -> bool:
         """Advance the end to behind the last transaction, or at rest to where the log was read; whether it moved."""
-        _, offset, end = self._decoder.where()
+        number, offset, end = self._decoder.where()
         place = offset if at_rest else end
+        if (number << _OFFSET_BITS) | place < self._start:  # read again for the sake of a prepared transaction
+            return False
         if self._file == self._end.file and place <= self._end.offset and self._end.server == self._server:
             return False
-        self._end = Binlog(self._file, place, self._gtids, self._server)
+        self._end = Binlog(self._file, place, self._gtids, self._server, self._prepared.oldest())
         return True
 
     def _note(self, runs: list[tuple[bytes, int, int]]) -> None:
         """Add the GTIDs of transactions that ended."""
+        number, _, end = self._decoder.where()
+        if (number << _OFFSET_BITS) | end <= self._start:
+            return
         for source, first, last in runs:
             if isinstance(self._gtids, MariadbGtids):
                 domain, _, server = source.partition(b"-")
@@ -290,7 +299,8 @@ class MysqlStream:
         self._emit_whole()
         self._collect()
         if not one_phase:
-            self._prepared.put(xid, self._steps)
+            _, begun = divmod(self._decoder.serial(), 1 << _OFFSET_BITS)
+            self._prepared.put(xid, self._steps, (self._file, begun))
             self._steps = []
         self._end_group()
 
@@ -312,7 +322,9 @@ class MysqlStream:
             self._failure = self._statement_based(found.stop, found.table)
             return
         if found.ends == "begin":
-            self._group.xa = self._group.xa or found.xa
+            if found.xa:
+                self._group.xa = True
+                self._decoder.keep()
             self._decoder.go_on()
         elif found.ends == "commit":
             if found.xid:
@@ -347,7 +359,10 @@ class MysqlStream:
     def _xa_end(self, xid: bytes, *, commit: bool) -> None:
         """Commit what was put aside under `xid`, or forget it."""
         steps = self._prepared.take(xid)
-        if steps is None and commit and self._follow:
+        serial = self._decoder.serial()
+        if serial < self._start:
+            steps = []
+        elif steps is None and commit and self._follow:
             self._failure = PositionLost(
                 "an XA transaction was committed that was prepared before this run began",
                 at=f"{self._at}, behind position {self._end}",
@@ -357,8 +372,19 @@ class MysqlStream:
             return
         if commit and steps:
             self._emit_whole()
-            self._steps += steps
+            self._steps += [self._due(step, serial) if isinstance(step, Rows) else step for step in steps]
         self._end_group()
+
+    def _due(self, rows: Rows, serial: int) -> Rows:
+        """Return the rows without those of tables whose copy was made behind this commit."""
+        kept: dict[int, RowBatch] = {}
+        for number, frame in rows.frames.items():
+            follow = self._follow.get(frame.route.source.id)
+            if follow is not None and self._serial(follow.skip_until) <= serial:
+                frame.idempotent = self._serial(follow.idempotent_until) > serial
+                kept[number] = frame
+        order = memoryview(rows.order).cast("I")
+        return Rows(kept, array("I", [number for number in order if number in kept]).tobytes())
 
     def _changes(self, changes: list[TableChange], sql_mode: int) -> list[Step]:
         """Turn what a statement does to the tables that are followed into steps."""
@@ -389,7 +415,7 @@ class MysqlStream:
             self._decoder.define(found.number, body, None, None, 0)
             return
         skip = self._serial(follow.skip_until)
-        if skip > self._decoder.serial():
+        if skip > self._decoder.serial() and not self._group.xa:
             # Rows that the copy has. Their table may have had another shape than the one we know.
             self._decoder.define(found.number, body, None, None, skip)
             return
