@@ -298,3 +298,22 @@ def test_soft_deletes_can_be_asked_for_later(fed: Fed) -> None:
     fed.target.create(soft)
     fed.apply(soft, [("D", [b"1", None], None)])
     assert found(fed, "SELECT id, cdcflow_deleted_at IS NULL FROM t") == [(1, 0)]
+
+
+def test_the_documented_privileges_are_enough(fed: Fed) -> None:
+    name, table_rights = fed.database.name, "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
+    grants = [f"{table_rights} ON {name}.*", f"{table_rights}, CREATE TEMPORARY TABLES ON cdcflow.*"]
+    url = fed.database.server.create_user(f"u{name}"[:32], "pw", grants)  # type: ignore[attr-defined]
+    fed.target.close()
+    fed.target = type(fed.target)(url.rstrip("/") + "/" + name, fed.name)
+    fed.target.begin(fed.name, fed.epoch)
+    one = fed.made()
+    assert not [each for each in fed.target.check([one]) if each.level.value == "blocker"]
+    fed.apply(one, [("I", None, [b"%d" % n, b"a"]) for n in range(10)], large=True)
+    fed.apply(one, [("U", None, [b"1", UNCHANGED]), ("U", None, [b"2", b"x"]), ("D", [b"3", None], None)], large=True)
+    two = _after(fed, one, ID, V, column("w", "text", 3))
+    fed.send(SchemaChange(one, two), fed.rows(two, [("U", None, [b"1", UNCHANGED, b"w"])]), large=True)
+    fed.send(Truncate((two,), False, False))
+    fed.target.finish([two])
+    fed.target.clear(two, two)
+    assert str(fed.target.flush(force=True)) == fed.position()

@@ -60,7 +60,7 @@ POSTGRES = [
     ("numeric(5,-2)", [b"1234500"], "c", ["1234500"]),
     ("numeric", [b"1.10", b"NaN", b"9" * 70], "c", ["1.10", "NaN", "9" * 70]),
     ("real", [b"0.1", b"1e+20"], "c", ["0.1", "1e20"]),
-    ("double precision", [b"0.1", b"1e+300", b"-0"], "c", ["0.1", "1e300", "-0"]),
+    ("double precision", [b"0.1", b"1e+300"], "c", ["0.1", "1e300"]),
     ("text", ["ä 🐘 \\ ' \" \n\t\r\v\f".encode(), b"", b" x "], "c", ["ä 🐘 \\ ' \" \n\t\r\v\f", "", " x "]),
     ("character varying(5)", ["🐘🐘🐘🐘🐘".encode()], "c", ["🐘🐘🐘🐘🐘"]),
     ("character(3)", [b"a  ", b"abc"], "c", ["a", "abc"]),

@@ -192,10 +192,9 @@ class Server:
     def binary(self) -> str:
         """The collation of utf8mb4 that keeps apart whatever differs in a byte, trailing spaces too where there is
         one that does."""
-        for name in ("utf8mb4_0900_bin", "utf8mb4_nopad_bin"):
-            if name in self.collations:
-                return name
-        return "utf8mb4_bin"
+        # MariaDB knows the other's name too (from 11.4.5), and means its own utf8mb4_bin, which pads.
+        name = "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
+        return name if name in self.collations else "utf8mb4_bin"
 
 
 def server(session: Session) -> Server:

@@ -148,6 +148,8 @@ def _native(table: Table, column: Column, server: Server) -> str:
     found = _NATIVE.match(plain.lower())
     name = found[1] if found else ""
     other = (server.flavour.engine == "mariadb") != (table.engine == "mariadb")
+    if name == "vector" and server.flavour.version < ((11, 7) if server.mariadb else (9, 0)):
+        return f"longtext CHARACTER SET utf8mb4 COLLATE {server.binary}"
     if other:
         foreign = _foreign(name, plain, column, server)
         if foreign:
@@ -162,19 +164,12 @@ def _native(table: Table, column: Column, server: Server) -> str:
 
 def _foreign(name: str, plain: str, column: Column, server: Server) -> str:
     """Return the nearest type where only the other of the two engines has a column's own; '' where both have it."""
-    version = server.flavour.version
     if server.mariadb:
-        if name == "geomcollection":
-            return "geometrycollection"
-        if name == "vector" and version < (11, 7):
-            return f"longtext CHARACTER SET utf8mb4 COLLATE {server.binary}"
-        return ""
+        return "geometrycollection" if name == "geomcollection" else ""
     if name == "uuid":
         return "char(36) CHARACTER SET ascii COLLATE ascii_bin"
     if name in ("inet4", "inet6"):
         return f"varchar({15 if name == 'inet4' else 45}) CHARACTER SET ascii COLLATE ascii_bin"
-    if name == "vector" and version < (9, 0):
-        return f"longtext CHARACTER SET utf8mb4 COLLATE {server.binary}"
     sizes = _SIZED.search(plain)
     if name == "decimal" and sizes and int(sizes[2] or 0) > 30:
         return f"varchar(80) CHARACTER SET utf8mb4 COLLATE {server.binary}"
@@ -188,7 +183,7 @@ def collation_of(charset: str, collation: str, server: Server) -> tuple[str, str
     apart at the source is told apart in the target."""
     charset = "utf8mb3" if charset == "utf8" and "utf8mb3_bin" in server.collations else charset
     collation = collation.replace("utf8_", "utf8mb3_", 1) if collation.startswith("utf8_") else collation
-    if collation in server.collations:
+    if collation in server.collations and not (server.mariadb and collation == "utf8mb4_0900_bin"):
         return charset, collation
     charsets = set(server.collations.values())
     if charset not in charsets and not (charset == "utf8mb3" and "utf8" in charsets):
@@ -207,7 +202,7 @@ def _nearest(collation: str, charset: str) -> tuple[str, ...]:
     unicode = charset in ("utf8mb4", "utf8mb3", "utf8")
     if collation.endswith("_bin") or not unicode:
         if no_pad and unicode:
-            return (f"{charset}_0900_bin", f"{charset}_nopad_bin", f"{charset}_bin")
+            return (f"{charset}_nopad_bin", f"{charset}_0900_bin", f"{charset}_bin")
         if collation.endswith("_bin"):
             return (f"{charset}_bin",)
         general = f"{charset}_general_ci"
