@@ -150,6 +150,35 @@ class RowShape:
         stopped = self.image(arena, p, len(present) + at, len(joined), 0, fill)
         return arena.take(arena.size), stopped - len(present)
 
+    def decode_all(self, data: bytes, present: tuple) -> tuple:
+        """Return the cells of all images of an event, and how many images that were.
+
+        Args:
+            data: what stands behind the bitmaps.
+            present: the bitmap of each image of a row: one, or for an update two.
+
+        Raises:
+            MessageError: an image is not one of this shape.
+        """
+        arena: Arena = Arena()
+        size: cython.Py_ssize_t = (self.columns + 7) // 8
+        kinds: cython.Py_ssize_t = len(present)
+        joined: bytes = b"".join(present) + data
+        at: cython.Py_ssize_t = size * kinds
+        end: cython.Py_ssize_t = len(joined)
+        images: cython.Py_ssize_t = 0
+        p: cython.p_uchar
+        if kinds == 0 or end - len(data) != at:
+            raise MessageError("columns that are not the table's")
+        if cython.compiled:
+            p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(joined))
+        else:
+            p = joined
+        while at < end:
+            at = self.image(arena, p, at, end, size * (images % kinds), False)
+            images += 1
+        return arena.take(arena.size), images
+
     def decode_partial(self, data: bytes, before_present: bytes, after_present: bytes) -> tuple:
         """Return the cells of a row of a PARTIAL_UPDATE_ROWS event, before and after, and where it ended.
 

@@ -327,7 +327,7 @@ def test_the_maps_metadata_is_what_the_schema_says(database: MysqlDatabase) -> N
     numbers = dict(database.query(numbered))
     expected = [numbers[row[2]] if row[2] else 0 for row in told]
     for place, column in enumerate(told):
-        if column[3] in ("blob", "binary(4)"):
+        if column[3] in ("blob", "binary(4)") or (column[3] == "point" and not is_mysql(database)):
             expected[place] = 63
     assert list(found.collations) == expected
     assert found.labels[5] == (b"x", "yé".encode())
