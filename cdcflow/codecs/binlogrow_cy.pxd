@@ -23,10 +23,4 @@ cdef class RowShape:
     cdef Py_ssize_t partial(self, Arena before, Arena after, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t before_present, Py_ssize_t after_present) except? -1
     cdef Py_ssize_t _image(self, Arena arena, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t present, bint fill, Py_ssize_t partials) except? -1
     cdef int _absent(self, Arena arena, int index, bint fill) except? -1
-    cdef int _value(self, Arena arena, int index, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
-    cdef int _scalar(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
-    cdef int _moment(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
-    cdef int _string(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
-    cdef int _choice(self, Arena arena, int index, int kind, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
-    cdef int _object(self, Arena arena, bytes text) except? -1
     cdef int _patched(self, Arena arena, int index, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1

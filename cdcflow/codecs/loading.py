@@ -40,6 +40,7 @@ HOT_MODULES: tuple[str, ...] = (
     "cdcflow.codecs.binlogtext_cy",
     "cdcflow.codecs.binlogtime_cy",
     "cdcflow.codecs.mysqljson_cy",
+    "cdcflow.codecs.binlogcell_cy",
     "cdcflow.codecs.binlogrow_cy",
     "cdcflow.codecs.binlog_cy",
     "cdcflow.engines.postgres.libpq_cy",
