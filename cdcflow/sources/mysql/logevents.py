@@ -44,6 +44,13 @@ _CHECKSUM_CRC32: Final = 1
 _MOST_UNPACKED: Final = 1 << 30
 _PAYLOAD_PIECE: Final = 1 << 20
 
+# Status variables of a query event:
+# https://dev.mysql.com/doc/dev/mysql-server/latest/classmysql_1_1binlog_1_1event_1_1Query__event.html
+_SQL_MODE: Final = 1
+_CLIENT: Final = 4
+_EXPLICIT_TIMESTAMPS: Final = 16
+_UTF8MB4: Final = 18
+
 # How long each status variable of a query event is; text and lists are read apart.
 _STATUS_SIZES: Final = {
     0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 14: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8,
@@ -51,13 +58,26 @@ _STATUS_SIZES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """What a statement's event says of its session.
+
+    charset: the number of the collation that the statement's text is in, 0 where it is not said.
+    explicit_timestamps: None where it is not said. utf8mb4: the number of that charset's default collation, or 0.
+    """
+
+    charset: int = 0
+    sql_mode: int = 0
+    explicit_timestamps: bool | None = None
+    utf8mb4: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A statement. `charset` is the number of the collation that its text is in, 0 where it is not said."""
+    """A statement, and what of its session it depends on."""
 
     database: str
     sql: bytes
-    charset: int
-    sql_mode: int
+    session: Session
     error: int
 
 
@@ -124,13 +144,12 @@ def query(kind: int, body: bytes) -> Query:
     start = status_end + database_size + 1
     if start > len(body):
         raise MessageError("a query event ends before its statement")
-    charset, sql_mode = _status(body[13:status_end])
+    session = _session(body[13:status_end])
     sql = body[start:]
     return Query(
         database.decode("utf-8", "replace"),
         _unpacked(sql) if kind == MARIADB_QUERY_COMPRESSED else sql,
-        charset,
-        sql_mode,
+        session,
         error,
     )
 
@@ -141,19 +160,18 @@ def refusal(body: bytes) -> str:
     return text.decode("utf-8", "replace")
 
 
-def _status(body: bytes) -> tuple[int, int]:
-    """Return the client's collation and sql_mode, as the numbers that the server has for them."""
-    charset, sql_mode, at = 0, 0, 0
+def _session(body: bytes) -> Session:
+    """Read the status variables of a query event."""
+    found: dict[int, int] = {}
+    at = 0
     while at < len(body):
         kind = body[at]
         at += 1
         if kind in _STATUS_SIZES:
-            value = body[at : at + _STATUS_SIZES[kind]]
-            at += len(value)
-            if kind == 1:
-                sql_mode = int.from_bytes(value, "little")
-            elif kind == 4:
-                charset = int.from_bytes(value[:2], "little")
+            size = _STATUS_SIZES[kind]
+            # Of the three collations in 4 the first is the client's.
+            found[kind] = int.from_bytes(body[at : at + (2 if kind == _CLIENT else size)], "little")
+            at += size
         elif kind in (2, 5, 6):  # catalog (with a zero behind it in 2) and time zone
             at += 1 + body[at] + (kind == 2)
         elif kind == 11:  # who it runs as: user, host
@@ -163,9 +181,15 @@ def _status(body: bytes) -> tuple[int, int]:
             count, at = body[at], at + 1
             for _ in range(count if count < 254 else 0):
                 at = body.index(b"\0", at) + 1
-        else:  # newer than this reader; what we look for stands before
+        else:  # newer than this reader
             break
-    return charset, sql_mode
+    explicit = found.get(_EXPLICIT_TIMESTAMPS)
+    return Session(
+        found.get(_CLIENT, 0),
+        found.get(_SQL_MODE, 0),
+        None if explicit is None else bool(explicit),
+        found.get(_UTF8MB4, 0),
+    )
 
 
 def mariadb_gtid(body: bytes) -> MariadbGtid:

@@ -16,6 +16,7 @@ from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
 from cdcflow.sources.mysql.ddl_charsets import Charsets
 from cdcflow.sources.mysql.ddl_intents import Change
+from cdcflow.sources.mysql.logevents import Session
 from cdcflow.sources.mysql.reshape import Server, TableExtras, apply, effect
 from cdcflow.sources.mysql.statements import Altered, Doubtful, Emptied, Gone, TableChange
 
@@ -53,12 +54,14 @@ class Shapes:
         self._extras: dict[TableName, TableExtras] = {}
         partial = _rows(connection, "SELECT @@global.binlog_row_image")[0][0] != "FULL"
         self.charsets = read_charsets(connection, flavour)
-        self._server = Server(flavour, self.charsets, partial_images=partial)
+        explicit = bool(_rows(connection, "SELECT @@global.explicit_defaults_for_timestamp")[0][0])
+        self.lower_names = bool(_rows(connection, "SELECT @@lower_case_table_names")[0][0])
+        self._server = Server(flavour, self.charsets, explicit_timestamps=explicit, partial_images=partial)
 
-    def step(self, route: Route, change: TableChange, router: Router, sql_mode: int) -> tuple[Step | None, Route]:
+    def step(self, route: Route, change: TableChange, router: Router, session: Session) -> tuple[Step | None, Route]:
         """Return what a statement's change means to the table of `route`, and its route from there on.
 
-        No step where it means nothing. Behind a Recopy there are no more rows of the table.
+        session: the statement's. No step where it means nothing. Behind a Recopy there are no more rows of the table.
 
         Raises:
             SchemaStop: the rules have no way for the new shape to the same target.
@@ -73,14 +76,18 @@ class Shapes:
                 same = now is not None and now.columns == route.source.columns and now.key == route.source.key
                 return (None if same else Recopy(route, why)), route
             case Altered(_, changes):
-                return self._altered(route, changes, router, sql_mode)
+                return self._altered(route, changes, router, session)
 
     def _altered(
-        self, route: Route, changes: tuple[Change, ...], router: Router, sql_mode: int
+        self, route: Route, changes: tuple[Change, ...], router: Router, session: Session
     ) -> tuple[Step | None, Route]:
         name = route.source.name
         extras = self._extras.get(name) or TableExtras(self._collations.get(name, ""))
         server = replace(self._server, database_collation=self._databases.get(name.schema, ""))
+        if session.explicit_timestamps is not None:
+            server = replace(server, explicit_timestamps=session.explicit_timestamps)
+        if (utf8mb4 := self.charsets.names.get(session.utf8mb4)) is not None:
+            server = replace(server, charsets=self.charsets.with_defaults({"utf8mb4": utf8mb4}))
         asked: list[Table | None] = []
 
         def ask() -> Table | None:
@@ -92,7 +99,7 @@ class Shapes:
         self._extras[name] = outcome.extras
         if outcome.uncertain and (not asked or asked[0] is None or asked[0].columns != outcome.table.columns):
             return Recopy(route, f"what ALTER TABLE made of it is not certain: {outcome.doubts[0]}"), route
-        found = effect(before.source, outcome.table, changes, sql_mode)
+        found = effect(before.source, outcome.table, changes, session.sql_mode)
         if found.recopy:
             return Recopy(route, found.why), route
         if outcome.table is before.source:

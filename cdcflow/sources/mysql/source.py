@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from threading import Event
 
@@ -21,6 +23,9 @@ from cdcflow.sources.mysql.shapes import Shapes
 from cdcflow.sources.mysql.snapshot import MysqlSnapshot
 from cdcflow.sources.mysql.stream import MysqlStream
 
+# What the tables took to read, times this, goes by before they are read again.
+SPARED = 20
+
 # A transaction larger than this goes on in pieces; a sixteenth of the memory budget at the most.
 LARGEST_PIECE_BYTES = 16 * 1024 * 1024
 
@@ -37,6 +42,8 @@ class MysqlSource:
         self._sessions = Sessions(config.url, application=f"cdcflow {context.pipeline}")
         self.address = self._sessions.address
         self.workers = config.snapshot.workers
+        self._looking = threading.Lock()
+        self._tables: tuple[float, list[Table]] = (0.0, [])  # until when they are taken for the present ones
         self._cascades_logged: bool | None = None
         self._known: dict[str, str] = {}  # who the source was when the stream last could go on from a position
 
@@ -46,9 +53,16 @@ class MysqlSource:
             return check.findings(connection, flavour(connection), self._config, routes, refused)
 
     def tables(self) -> list[Table]:
-        """See the port."""
-        with self._sessions.sql() as connection:
-            return catalog.tables(connection, flavour(connection), self._database)
+        """See the port. Asked every few seconds: what took long to read is not read again at once."""
+        with self._looking:
+            until, tables = self._tables
+            if time.monotonic() < until:
+                return list(tables)
+            began = time.monotonic()
+            with self._sessions.sql() as connection:
+                tables = catalog.tables(connection, flavour(connection), self._database)
+            self._tables = began + (time.monotonic() - began) * SPARED, tables
+            return list(tables)
 
     def describe(self, name: TableName) -> Table | None:
         """Return one table as the server has it now, None where it has none of that name."""

@@ -118,8 +118,9 @@ class Found:
 class Statements:
     """Reads statements as one server writes them."""
 
-    def __init__(self, flavour: Flavour, charsets: Charsets) -> None:
-        self._flavour, self._charsets = flavour, charsets
+    def __init__(self, flavour: Flavour, charsets: Charsets, *, lower_names: bool) -> None:
+        """`lower_names`: the server keeps tables' names in lower case, whatever statements call them."""
+        self._flavour, self._charsets, self._lower_names = flavour, charsets, lower_names
 
     def look(self, query: Query, follow: Mapping[int, Follow]) -> Found:
         """Say what a statement is and does; `follow` are the tables that matter, by number."""
@@ -131,7 +132,8 @@ class Statements:
         if word is Kind.HARMLESS:
             return Found("statement")
         found = Found("statement", goes_on=bool(_START_TRANSACTION.search(sql)))
-        for intent in intents(sql, query.database, self._flavour, query.sql_mode):
+        read = intents(sql, query.database, self._flavour, query.session.sql_mode, lower_names=self._lower_names)
+        for intent in read:
             if isinstance(intent, ChangeRows):
                 touched = _touched(intent.names, follow)
                 if touched is not None:
@@ -144,7 +146,7 @@ class Statements:
 
     def _text(self, query: Query) -> str:
         """Return the statement, which the log holds in the client's charset."""
-        collation = self._charsets.names.get(query.charset, "")
+        collation = self._charsets.names.get(query.session.charset, "")
         convert = converter(self._charsets.charset_of.get(collation, "utf8mb4"))
         return (convert(query.sql) if convert else query.sql).decode("utf-8", "replace")
 

@@ -53,7 +53,7 @@ class MysqlStream:
         self._decoder.checked(connection.checksums)
         self._follow = dict(follow)
         self._shapes = shapes
-        self._statements = Statements(connection.flavour, shapes.charsets)
+        self._statements = Statements(connection.flavour, shapes.charsets, lower_names=shapes.lower_names)
         self._prepared = Prepared(piece_bytes * 4)
         self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
@@ -347,7 +347,7 @@ class MysqlStream:
             if found.changes and not self._group.passed_over:
                 self._emit_whole()
                 self._collect()
-                self._steps += self._changes(found.changes, query.sql_mode)
+                self._steps += self._changes(found.changes, query.session)
                 self._decoder.forget()
             if found.goes_on or begun or (self._connection.flavour.engine == "mariadb" and not self._group.standalone):
                 if self._steps:
@@ -386,7 +386,7 @@ class MysqlStream:
         order = memoryview(rows.order).cast("I")
         return Rows(kept, array("I", [number for number in order if number in kept]).tobytes())
 
-    def _changes(self, changes: list[TableChange], sql_mode: int) -> list[Step]:
+    def _changes(self, changes: list[TableChange], session: logevents.Session) -> list[Step]:
         """Turn what a statement does to the tables that are followed into steps."""
         steps: list[Step] = []
         serial = self._decoder.serial()
@@ -396,7 +396,7 @@ class MysqlStream:
                 follow = self._follow.get(each)
                 if follow is None or self._serial(follow.skip_until) > serial:
                     continue  # gone by now, or the copy was made of what the statement made
-                step, route = self._shapes.step(follow.route, change, self._router, sql_mode)
+                step, route = self._shapes.step(follow.route, change, self._router, session)
                 if isinstance(step, Recopy):
                     del self._follow[each]
                 elif route is not follow.route:

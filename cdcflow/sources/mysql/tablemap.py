@@ -6,13 +6,14 @@ Format: https://dev.mysql.com/doc/dev/mysql-server/latest/classmysql_1_1binlog_1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from cdcflow.codecs.binlog_cy import MessageError
 from cdcflow.codecs.binlogrow_cy import RowShape
 from cdcflow.codecs.mysqlforms import NO_DEFAULT, ColumnForm, Missing, TableMetadata, optional_metadata, parse_types
-from cdcflow.model.route import Route
-from cdcflow.model.schema import Column, Table, TableName
+from cdcflow.model.route import Route, ZeroDates
+from cdcflow.model.schema import Column, Logical, Table, TableName
 
 # What the log calls each type, by the word that DDL begins it with. Types that are not here are not compared.
 # https://dev.mysql.com/doc/dev/mysql-server/latest/field__types_8h.html
@@ -40,6 +41,8 @@ _CODES: Final[dict[str, frozenset[int]]] = {
     "json": frozenset({245, 252}),  # MariaDB's is a longtext
     "vector": frozenset({242, 15}),
 }
+# What follows the day, of the beginning of time.
+_DATES: Final = {Logical.DATE: b"", Logical.TIMESTAMP: b" 00:00:00", Logical.TIMESTAMPTZ: b" 00:00:00+00"}
 _NUMBERS: Final = frozenset({1, 2, 3, 4, 5, 8, 9, 246})
 _BLOBS: Final = frozenset({252, 140})
 _CODES_BLOB: Final = {f"{size}{kind}": _BLOBS for size in ("", "tiny", "medium", "long") for kind in ("text", "blob")}
@@ -117,11 +120,6 @@ def base(column: Column) -> str:
 
 
 def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route) -> ColumnForm:
-    default: bytes | Missing | None = NO_DEFAULT
-    if column.missing is not None:
-        default = column.missing.encode()
-    elif column.default is None and column.nullable:
-        default = None
     length = column.type.text.partition("(")[2].partition(")")[0]
     return ColumnForm(
         type=kind,
@@ -132,10 +130,29 @@ def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route) ->
         native=base(column),
         length=int(length) if length.isdigit() and base(column) == "binary" else 0,
         zero_dates=str(route.zero_dates.value),
-        default=default,
+        default=_default(column, route.zero_dates),
         keep=column.name in kept,
         name=column.name,
     )
+
+
+def _default(column: Column, zero_dates: ZeroDates) -> bytes | Missing | None:
+    """Return what a row holds in the column that was inserted without it: canonical text, None for NULL."""
+    if column.missing is None:
+        return None if column.default is None and column.nullable else NO_DEFAULT
+    if column.logical not in _DATES or _is_real(column.missing):
+        return column.missing.encode()
+    if zero_dates is ZeroDates.EPOCH:
+        return b"1970-01-01" + _DATES[column.logical]
+    return None if zero_dates is ZeroDates.NULL else NO_DEFAULT
+
+
+def _is_real(text: str) -> bool:
+    try:
+        date.fromisoformat(text[:10])
+    except ValueError:
+        return False
+    return True
 
 
 def _name(body: bytes, at: int) -> tuple[str, int]:
