@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("drain", "tpcb", "snapshot", "latency", "memory")
+NAMES = ("drain", "tpcb", "snapshot", "latency", "memory", "mysql_drain", "mysql_snapshot")
 
 
 def main() -> int:

@@ -124,8 +124,6 @@ class Backlog:
 
     def _cdcflow(self, contender: str, name: str, number: int, done: Callable[[], bool], target: ServerCpu) -> Drain:
         meters = [ServerCpu(self.source), target]
-        for meter in meters:
-            meter.begin()
         tool = pairs.cdcflow(self.pair.scratch / f"{name}.yaml", "run", "--until-caught-up")
         seen: Watched = watch(tool, self.source, done, meters)
         tool.finish()

@@ -121,8 +121,15 @@ class Threads:
     """
 
     pid: int
+    _before: dict[int, float] = field(default_factory=dict)
     _latest: dict[int, float] = field(default_factory=dict)
     _waits: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Leave out what was used until now: starting Python takes a second of CPU."""
+        self.sample()
+        self._before = dict(self._latest)
+        self._waits.clear()
 
     def sample(self) -> None:
         try:
@@ -142,10 +149,11 @@ class Threads:
         """Return the CPU seconds of each thread that used any, and the share of looks at which it ran."""
         found = []
         for number, task in enumerate(sorted(self._latest)):
-            looks = self._waits[task]
-            if self._latest[task] >= 0.05:
+            looks = self._waits.get(task, {})
+            used = self._latest[task] - self._before.get(task, 0.0)
+            if used >= 0.02 and looks:
                 running = looks.get("R", 0) / sum(looks.values())
-                found.append({"thread": number, "cpu_seconds": self._latest[task], "running": round(running, 2)})
+                found.append({"thread": number, "cpu_seconds": used, "running": round(running, 2)})
         return found
 
 
@@ -168,9 +176,12 @@ def watch(tool: Tool, source: MysqlServer, done: Callable[[], bool], meters: lis
                 cursor.execute("select 1 from information_schema.processlist where command like 'Binlog Dump%'")
                 if cursor.fetchone():
                     active = time.perf_counter()
+                    threads.begin()
+                    for meter in meters:
+                        meter.begin()
             finished = done()
             now = time.perf_counter()
-            if finished or now - metered > 0.1:
+            if active and (finished or now - metered > 0.1):
                 threads.sample()
                 for meter in meters:
                     meter.sample()

@@ -93,8 +93,6 @@ def _copy(pair: Pair, source: MysqlServer, args: argparse.Namespace, number: int
     seen: list[float] = []
     over = threading.Event()
     meters = [ServerCpu(source), ServerCpu(pair.target)]
-    for meter in meters:
-        meter.begin()
     tool = pairs.cdcflow(config, "snapshot")
     threads = Threads(tool.process.pid)
 
@@ -104,8 +102,9 @@ def _copy(pair: Pair, source: MysqlServer, args: argparse.Namespace, number: int
             while not over.wait(0.01 if seen else 0.005):
                 if not seen and connection.execute("select 1 from pg_stat_progress_copy limit 1").fetchone():
                     seen.append(time.perf_counter())
-                threads.sample()
-                meters[1].sample()
+                    _begin(threads, meters)
+                if seen:
+                    _sample(threads, meters)
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -115,8 +114,7 @@ def _copy(pair: Pair, source: MysqlServer, args: argparse.Namespace, number: int
         over.set()
         watcher.join()
     end = time.perf_counter()
-    for meter in meters:
-        meter.sample()
+    _sample(threads, meters)
     with pair.connect(pair.target, name) as connection:
         found = fingerprint_postgres(connection)
     if found != expected:
@@ -138,6 +136,18 @@ def _copy(pair: Pair, source: MysqlServer, args: argparse.Namespace, number: int
         "target_cpu_seconds": meters[1].seconds,
         "threads": threads.report(),
     }
+
+
+def _begin(threads: Threads, meters: list[ServerCpu]) -> None:
+    threads.begin()
+    for meter in meters:
+        meter.begin()
+
+
+def _sample(threads: Threads, meters: list[ServerCpu]) -> None:
+    threads.sample()
+    for meter in meters:
+        meter.sample()
 
 
 def _report(runs: list[OneRun]) -> dict[str, object]:

@@ -11,12 +11,14 @@ PAGE = ROOT / "docs" / "performance.md"
 
 _HEAD = """# Speed and memory
 
-Made from `bench/results/*.json` by `python -m bench.page`. `make bench` measures everything anew (about half an hour);
+Made from `bench/results/*.json` by `python -m bench.page`. `make bench` measures everything anew (about an hour, with
+MySQL in the tests' cache);
 `python -m bench drain` one of them; every bench takes smaller sizes for a quick look (`python -m bench.drain --help`).
 
-Both contenders run on one machine, in one run, in alternating order, with both PostgreSQL 18 servers beside them (TCP
-loopback, `fsync` on, 1 GB of shared buffers). Machines differ by half and drift within the hour, so **only the ratios
-mean something elsewhere**. Every run ends with a comparison of the target with the source.
+All contenders run on one machine, in one run, in alternating order, with all servers beside them (TCP loopback, durable
+commits, 1 GB of buffers each): PostgreSQL 18, and MySQL 9.7 where it says so. Machines differ by half and drift within
+the hour, so **only the ratios mean something elsewhere**. Every run ends with a comparison of the target with the
+source.
 """
 
 
@@ -29,6 +31,10 @@ def main() -> None:
     path = RESULTS / "memory.json"
     if path.exists():
         parts += _memory(json.loads(path.read_text()))
+    for name, render in (("mysql_drain", _mysql_drain), ("mysql_snapshot", _mysql_snapshot)):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts += render(json.loads(path.read_text()))
     PAGE.write_text("\n".join(parts))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
@@ -97,6 +103,62 @@ def _memory(result: dict[str, Any]) -> list[str]:
         f"(limit {result['limit_mb']}), {big['seconds']:.1f} s. "
         f"Idle: **{result['idle_cpu_percent']:.2f} %** of one CPU.\n",
     ]
+
+
+def _mysql_drain(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## MySQL, drain: the same backlog in a binary log\n",
+        _machine(result),
+        "The yardstick is PostgreSQL's own subscription on the backlog in PostgreSQL. The replica is a second MySQL\n"
+        "that reads the very same log, with its own defaults (four applying threads).\n",
+        "| contender | rows/s, median | seconds of each run | peak RSS, MB |",
+        "| --- | --- | --- | --- |",
+    ]
+    for contender, rate in result["median_rows_per_second"].items():
+        own = [run for run in result["runs"] if run["contender"] == contender]
+        seconds = " ".join(f"{run['seconds']:.1f}" for run in own)
+        rss = max(run["peak_rss_mb"] for run in own)
+        lines.append(f"| {contender} | {rate:,.0f} | {seconds} | {f'{rss:.0f}' if rss else ''} |")
+    lines.append("")
+    lines += [
+        f"- {name}: **{ratio['median']:.2f}x** ({_span(ratio['of_pairs'])})" for name, ratio in result["ratios"].items()
+    ]
+    lines.append(f"\n{result['row_changes']:,} row changes, {result['mysql']}.\n")
+    return lines + _who(result["runs"])
+
+
+def _mysql_snapshot(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## MySQL, snapshot: the initial copy into PostgreSQL\n",
+        _machine(result),
+        "| contender | rows/s, median | seconds of each run | peak RSS, MB |",
+        "| --- | --- | --- | --- |",
+    ]
+    for contender in dict.fromkeys(run["contender"] for run in result["runs"]):
+        own = [run for run in result["runs"] if run["contender"] == contender]
+        rss = max(run["peak_rss_mb"] for run in own)
+        seconds = " ".join(f"{run['seconds']:.1f}" for run in own)
+        lines.append(
+            f"| {contender} | {median([run['rows_per_second'] for run in own]):,.0f} "
+            f"| {seconds} | {f'{rss:.0f}' if rss else ''} |"
+        )
+    ratio = result["ratios"]["snapshot / yardstick"]
+    lines.append(
+        f"\n{result['arguments']['rows']:,} rows of ten columns, {result['arguments']['workers']} workers: "
+        f"**{ratio['median']:.2f}x** the yardstick ({_span(ratio['of_pairs'])}).\n"
+    )
+    return lines + _who(result["runs"])
+
+
+def _who(runs: list[dict[str, Any]]) -> list[str]:
+    """Say who used the processor in the median run of each contender of ours."""
+    lines = ["| CPU seconds | source server | target server | cdcflow's threads |", "| --- | --- | --- | --- |"]
+    for contender in dict.fromkeys(run["contender"] for run in runs if run.get("threads")):
+        own = sorted((run for run in runs if run["contender"] == contender), key=lambda run: float(run["seconds"]))
+        run = own[len(own) // 2]
+        threads = " + ".join(f"{one['cpu_seconds']:.1f}" for one in run["threads"])
+        lines.append(f"| {contender} | {run['source_cpu_seconds']:.1f} | {run['target_cpu_seconds']:.1f} | {threads} |")
+    return [*lines, ""] if len(lines) > 2 else []
 
 
 def _span(values: list[float]) -> str:
