@@ -167,14 +167,20 @@ class Watched:
 
 
 def watch(tool: Tool, source: MysqlServer, done: Callable[[], bool], meters: list[ServerCpu]) -> Watched:
-    """Wait until `done()`. Raises RuntimeError where cdcflow ended before."""
+    """Wait until `done()`, from right after the tool's start. Raises RuntimeError where cdcflow ended before.
+
+    The server notices late that a reader of a run before has gone, so a new one is what counts.
+    """
     active = metered = 0.0
+    readers = "select id from information_schema.processlist where command like 'Binlog Dump%'"
     threads = Threads(tool.process.pid)
     with closing(source.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(readers)
+        before = set(cursor.fetchall())
         while True:
             if not active:
-                cursor.execute("select 1 from information_schema.processlist where command like 'Binlog Dump%'")
-                if cursor.fetchone():
+                cursor.execute(readers)
+                if set(cursor.fetchall()) - before:
                     active = time.perf_counter()
                     threads.begin()
                     for meter in meters:
