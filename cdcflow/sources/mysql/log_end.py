@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
-from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 import pymysql
 from pymysql.connections import Connection
 
+from cdcflow.engines.mysql import servers
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.names import literal
 from cdcflow.errors import OperatorError, SourceUnavailable
@@ -30,13 +30,8 @@ _MOST_EVENTS: Final = 5000
 
 
 def server_name(connection: Connection, flavour: Flavour) -> str:
-    """Return whose log it is: MySQL's server_uuid; of MariaDB the server id, which most servers leave at 1, with a
-    digest of where its data lie."""
-    if flavour.engine == "mysql":
-        ((uuid,),) = rows(connection, "SELECT @@server_uuid")
-        return str(uuid)
-    ((server, *place),) = rows(connection, "SELECT @@server_id, @@hostname, @@port, @@datadir")
-    return f"{server}-{blake2b(repr(place).encode(), digest_size=4).hexdigest()}"
+    """Return whose log it is."""
+    return servers.name(lambda statement: rows(connection, statement), flavour)
 
 
 def has_gtids(connection: Connection, flavour: Flavour) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pymysql
 
+from cdcflow.engines.mysql import servers
 from cdcflow.engines.mysql.connect import safe_url
 from cdcflow.engines.mysql.errors import fenced, translate
 from cdcflow.engines.mysql.names import ident, qualified
@@ -54,12 +55,7 @@ class MysqlTarget:
 
     def identity(self) -> dict[str, str]:
         with self._connected() as session:
-            engine = session.flavour.engine
-            variables = ("server_uid",) if engine == "mariadb" else ("server_uuid",)
-            rows = session.query(f"SHOW GLOBAL VARIABLES LIKE '{variables[0]}'")
-            if not rows:
-                return {}
-            return {"engine": engine, "server": text(rows[0][1])}
+            return {"engine": session.flavour.engine, "server": servers.name(session.query, session.flavour)}
 
     def holds(self, route: Route) -> bool:
         with self._connected() as session:
