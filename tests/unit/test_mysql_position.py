@@ -221,3 +221,11 @@ def test_file_number_is_what_stands_behind_the_last_dot():
     assert file_number("my.log.000010") == ("my.log", 10)
     assert file_number("binlog") is None
     assert file_number("binlog.00x") is None
+
+
+def test_where_prepared_transactions_begin_is_part_of_the_text():
+    for gtids in (None, MysqlGtids.parse(f"{A}:1-5"), MariadbGtids.parse("0-1-5")):
+        position = Binlog("b.000003", 100, gtids, A, prepared=("b.000001", 4))
+        assert Binlog.parse(str(position)).prepared == ("b.000001", 4)
+        assert Binlog.parse(str(position)) == position
+        assert Binlog.parse(str(Binlog("b.000003", 100, gtids, A))).prepared is None

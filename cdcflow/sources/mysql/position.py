@@ -41,8 +41,8 @@ class Binlog:
     offset: int
     gtids: Gtids | None = None
     server: str = ""
-    prepared: tuple[str, int] | None = field(default=None, compare=False)
     sizes: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
+    prepared: tuple[str, int] | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Binlog:
@@ -56,7 +56,7 @@ class Binlog:
             raise ValueError(f"not a position in a binary log: {text[:60]!r}")
         gtids = _KINDS[found["kind"]](found["gtids"]) if found["kind"] else None
         prepared = (found["since_file"], int(found["since"])) if found["since_file"] else None
-        return cls(found["file"], int(found["offset"]), gtids, found["server"], prepared)
+        return cls(found["file"], int(found["offset"]), gtids, found["server"], prepared=prepared)
 
     def covers(self, other: Position) -> bool:
         """Return whether every transaction behind `other` is behind this one too.

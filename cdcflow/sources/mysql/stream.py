@@ -194,7 +194,7 @@ class MysqlStream:
             return False
         if self._file == self._end.file and place <= self._end.offset and self._end.server == self._server:
             return False
-        self._end = Binlog(self._file, place, self._gtids, self._server, self._prepared.oldest())
+        self._end = Binlog(self._file, place, self._gtids, self._server, prepared=self._prepared.oldest())
         return True
 
     def _note(self, runs: list[tuple[bytes, int, int]]) -> None:
