@@ -226,9 +226,6 @@ def _string(
                 len(table),
             )
         return _string(arena, json, kind - 64, detail, thing, table, 0, len(table))
-    # The widest: a byte of a vector's number becomes four, one of a character set's text three.
-    if 4 * count + detail > _LONGEST_CELL and count + count + detail > _LONGEST_CELL:
-        raise MessageError("a value of more than two gigabytes")
     if kind == 25:  # UTF-8
         if not is_utf8(p, start, count):
             raise MessageError("text that is not UTF-8")

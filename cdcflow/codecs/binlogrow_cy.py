@@ -154,6 +154,7 @@ class RowShape:
         at: cython.Py_ssize_t = size * kinds
         end: cython.Py_ssize_t = len(joined)
         images: cython.Py_ssize_t = 0
+        begun: cython.Py_ssize_t = 0
         p: cython.p_uchar
         if kinds == 0 or end - len(data) != at:
             raise MessageError("columns that are not the table's")
@@ -161,7 +162,12 @@ class RowShape:
             p = cython.cast(cython.p_uchar, PyBytes_AS_STRING(joined))
         else:
             p = joined
-        while at < end:
+        # An insert of nothing but defaults, logged without any column, is a row of no bytes; such a row is alone.
+        while at < end or images == 0 or images % kinds:
+            if images > 0 and images % kinds == 0 and at == begun:
+                raise MessageError("a row without any column")
+            if images % kinds == 0:
+                begun = at
             at = self.image(arena, p, at, end, size * (images % kinds), False)
             images += 1
         return arena.take(arena.size), images

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdcflow.codecs import pgmessages
+from cdcflow.codecs.binlogrow_cy import RowShape
 from cdcflow.codecs.copytext_cy import ImageError as CopyError
 from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
+from cdcflow.codecs.mysqlforms import ColumnForm, optional_metadata, parse_types
+from cdcflow.codecs.mysqljson_cy import JsonText
+from cdcflow.codecs.mysqljsondiff import patched
 from cdcflow.codecs.net_cy import ImageError as NetError
 from cdcflow.codecs.net_cy import net
 from cdcflow.codecs.order_cy import by_key
@@ -17,6 +21,53 @@ from tests.fuzz.packed import Input
 
 # Small, so that some recorded transactions pass it.
 PIECE_BYTES = 4096
+# The tables of the corpus's row images; tests/fuzz/record_mysql.py makes them so.
+SHAPES = [
+    RowShape(
+        [
+            ColumnForm(3, 0, name="id"),
+            ColumnForm(1, 0, unsigned=True),
+            ColumnForm(246, 12 | 4 << 8),
+            ColumnForm(4, 4),
+            ColumnForm(5, 8),
+            ColumnForm(13, 0),
+            ColumnForm(16, 10),
+            ColumnForm(10, 0),
+            ColumnForm(19, 3),
+            ColumnForm(18, 6),
+            ColumnForm(17, 1),
+            ColumnForm(247, 1, labels=("a", "b")),
+            ColumnForm(248, 1, labels=("x", "y", "z")),
+        ],
+        "numbers",
+    ),
+    RowShape(
+        [
+            ColumnForm(3, 0, name="id"),
+            ColumnForm(15, 120, charset="utf8mb4"),
+            ColumnForm(254, 10, charset="latin1"),
+            ColumnForm(252, 2, charset="gbk"),
+            ColumnForm(252, 2, charset="ujis"),
+            ColumnForm(254, 16),
+            ColumnForm(252, 2),
+            ColumnForm(255, 4),
+            ColumnForm(245, 4, name="a"),
+            ColumnForm(245, 4, name="b"),
+        ],
+        "texts",
+    ),
+    RowShape(
+        [
+            ColumnForm(3, 0, name="id"),
+            ColumnForm(254, 16, native="uuid"),
+            ColumnForm(254, 16, native="inet6"),
+            ColumnForm(254, 4, native="inet4"),
+            ColumnForm(140, 2, charset="utf8mb4"),
+            ColumnForm(141, 400),
+        ],
+        "marias",
+    ),
+]
 PARSERS: dict[int, Callable[[bytes], object]] = {
     ord("R"): pgmessages.relation,
     ord("T"): pgmessages.truncation,
@@ -93,6 +144,29 @@ def starts(found: Input) -> object:
     return offsets(*found.parts)
 
 
+def row_images(found: Input) -> object:
+    """Numbers: the shape, whether it is a partial update. Parts: what a rows event holds, a bitmap for each image."""
+    data, *present = found.parts
+    shape = SHAPES[found.numbers[0]]
+    if found.numbers[1]:
+        before, after = [*present, b"", b""][:2]
+        return shape.decode_partial(data, before, after)
+    return shape.decode_all(data, tuple(present))
+
+
+def documents(found: Input) -> object:
+    """Numbers: one, of no meaning. Parts: a binary JSON document, changes to it."""
+    document, *changes = found.parts
+    return JsonText().text(document), [patched(document, each) for each in changes]
+
+
+def table_maps(found: Input) -> object:
+    """Numbers: whether it is MariaDB's. Parts: types, their metadata, optional metadata."""
+    types, metadata, *optional = found.parts
+    parsed = parse_types(types, metadata)
+    return parsed, [optional_metadata(each, parsed, "mariadb" if found.numbers[0] else "mysql") for each in optional]
+
+
 TARGETS: dict[str, Target] = {
     "pgoutput": Target(pgoutput, MessageError),
     "net": Target(netting, NetError),
@@ -100,4 +174,7 @@ TARGETS: dict[str, Target] = {
     "order": Target(ordering, CopyError),
     "keys": Target(literals, CopyError),
     "offsets": Target(starts, CopyError),
+    "binlogrow": Target(row_images, MessageError),
+    "mysqljson": Target(documents, MessageError),
+    "tablemap": Target(table_maps, MessageError),
 }

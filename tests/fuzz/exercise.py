@@ -23,9 +23,9 @@ CORPUS = Path(__file__).parent / "corpus"
 # length and asks for more gets a MemoryError, and that is a fault.
 ROOM_BYTES = 32 * 1024 * 1024
 
-# The widest growth there is: a NULL of one byte becomes a cell of four, a row of nine a frame's row of seventeen, and
-# the digest is taken of the printed form, in which a byte takes up to four characters.
-MOST_GROWTH = 64
+# The widest growth there is: a binlog's byte of NULL bits becomes a row of thirteen cells of four bytes, and the digest
+# is taken of the printed form, in which a byte takes up to four characters.
+MOST_GROWTH = 256
 LEAST_BYTES = 4096
 
 

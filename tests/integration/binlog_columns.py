@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cdcflow.codecs.floattext_cy import float4
 from cdcflow.codecs.mysqlforms import NO_DEFAULT, ColumnForm, Missing
 
 Row = tuple[object, ...]
@@ -36,6 +37,11 @@ def shown_bytes(text: str) -> bytes:
 
 def from_hex(text: str) -> bytes:
     return bytes.fromhex(text)
+
+
+def vector(text: str) -> bytes:
+    """Little-endian single precision numbers as an array."""
+    return b"{" + b",".join(float4(number) for (number,) in struct.iter_unpack("<f", bytes.fromhex(text))) + b"}"
 
 
 def ewkb(text: str) -> bytes:
@@ -143,6 +149,7 @@ _ADDRESSES = (
 )  # fmt: skip
 
 MARIADB: tuple[Column, ...] = (
+    Column("VECTOR(3)", ("VEC_FromText('[1,-2.5,1e-7]')", "NULL"), "HEX({c})", vector),
     Column("UUID", ("'123e4567-e89b-12d3-a456-426614174000'", "'ffffffff-ffff-ffff-ffff-ffffffffff00'", "NULL")),
     Column("UUID", ("'00000000-0000-0000-0000-000000000000'", "'01890a5d-ac96-774b-bcce-b302099a8057'")),
     Column("INET4", ("'0.0.0.0'", "'10.0.0.0'", "'255.255.255.255'", "'1.2.3.4'")),
@@ -176,6 +183,12 @@ _JSON = (
 )  # fmt: skip
 
 MYSQL: tuple[Column, ...] = (Column("JSON", _JSON, "HEX(CAST({c} AS CHAR CHARACTER SET utf8mb4))", from_hex),)
+
+# From MySQL 9.0 on.
+NEWER: tuple[Column, ...] = (
+    Column("VECTOR(3)", ("TO_VECTOR('[1,-2.5,1e-7]')", "NULL"), "HEX({c})", vector),
+    Column("VECTOR", ("TO_VECTOR('[0.1]')", "TO_VECTOR('[3e38,0,-0]')"), "HEX({c})", vector),
+)
 
 
 def form(described: Row, type_and_meta: tuple[int, int], default: bytes | Missing | None = NO_DEFAULT) -> ColumnForm:

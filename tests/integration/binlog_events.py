@@ -26,6 +26,7 @@ class TableMap:
     table: str
     types: list[tuple[int, int]]
     metadata: TableMetadata
+    raw: tuple[bytes, bytes, bytes]  # types, their metadata, optional metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,11 @@ def _table_map(body: bytes, engine: str) -> tuple[int, TableMap]:
     count, at = _number(body, at)
     types, at = body[at : at + count], at + count
     size, at = _number(body, at)
-    parsed = parse_types(types, body[at : at + size])
-    at += size + (count + 7) // 8
-    return number, TableMap(names[0], names[1], parsed, optional_metadata(body[at:], parsed, engine))
+    metadata, at = body[at : at + size], at + size + (count + 7) // 8
+    parsed = parse_types(types, metadata)
+    return number, TableMap(
+        names[0], names[1], parsed, optional_metadata(body[at:], parsed, engine), (types, metadata, body[at:])
+    )
 
 
 def _rows(kind: int, old: bool, body: bytes, maps: dict[int, TableMap]) -> RowsEvent:

@@ -13,7 +13,7 @@ from cdcflow.codecs import mysqlcharsets
 from cdcflow.codecs.binlogrow_cy import MissingValue, PartialValue, RowShape, UnrealDate
 from cdcflow.codecs.mysqlforms import JSON
 from cdcflow.model.frame import UNCHANGED, Cell, cells
-from tests.integration.binlog_columns import BOTH, MARIADB, MYSQL, Column, form
+from tests.integration.binlog_columns import BOTH, MARIADB, MYSQL, NEWER, Column, form
 from tests.integration.binlog_events import RowsEvent, TableMap, log_end, row_events
 from tests.servers.mysql_database import MysqlDatabase
 
@@ -84,6 +84,8 @@ def asked(database: MysqlDatabase, table: str, columns: list[tuple[str, Column]]
 def test_every_type_is_decoded_as_the_server_prints_it(database: MysqlDatabase) -> None:
     log = Log(database)
     columns = (*BOTH, *(MYSQL if is_mysql(database) else MARIADB))
+    if is_mysql(database) and database.version != "8.0":
+        columns += NEWER
     for number, column in enumerate(columns):
         database.execute(f"CREATE TABLE t{number} (id INT PRIMARY KEY, v {column.type})")
         for id_, value in enumerate(column.values):
@@ -142,6 +144,19 @@ def test_a_minimal_insert_is_filled_with_the_sources_defaults(database: MysqlDat
     assert log.images("t", fill=True, default=None) == [[[b"1", None, None]]]
     with pytest.raises(MissingValue, match="column v of table t"):
         log.images("t", fill=True)
+
+
+@pytest.mark.parametrize("database", SERVERS[:2], indirect=True)
+def test_an_insert_that_is_logged_without_any_column_is_one_row(database: MysqlDatabase) -> None:
+    database.execute("CREATE TABLE t (v INT DEFAULT 5, w INT)")
+    log = Log(database)
+    with database.connect().cursor() as cursor:
+        cursor.execute("SET SESSION binlog_row_image = 'MINIMAL'")
+        cursor.execute("INSERT INTO t VALUES ()")
+    (event,) = log.events("t")
+    assert (event.present, event.rows) == ((b"\0",), b"")
+    image, images = RowShape(log.forms(event.map), "t").decode_all(event.rows, event.present)
+    assert (cells(image, 0, 2), images) == ([UNCHANGED, UNCHANGED], 1)
 
 
 def test_dates_that_no_calendar_has_follow_the_rules(database: MysqlDatabase) -> None:
