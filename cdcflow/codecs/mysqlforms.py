@@ -196,12 +196,13 @@ class _Reader:
         return self.take(self.number())
 
 
-def optional_metadata(data: bytes, types: Sequence[tuple[int, int]], engine: str = "mysql") -> TableMetadata:
+def optional_metadata(data: bytes, types: Sequence[tuple[int, int]], engine: str = "") -> TableMetadata:
     """Read what follows the null bits in a table map.
 
     Args:
         types: those of `parse_types`.
-        engine: `mysql` or `mariadb`, which count different types as text.
+        engine: `mysql` or `mariadb`, which count different types as text; '' leaves the collations out of a map that
+            could be read in both ways.
 
     Raises:
         MessageError: a field that ends early or does not fit the columns.
@@ -212,11 +213,6 @@ def optional_metadata(data: bytes, types: Sequence[tuple[int, int]], engine: str
         kind = reader.take(1)[0]
         fields[kind] = reader.text()
     kinds = [kind for kind, _ in types]
-    texts = _places(kinds, _MARIADB_TEXTS if engine == "mariadb" else _TEXTS)
-    chosen = _places(kinds, frozenset({ENUM, SET}))
-    collations = [0] * len(kinds)
-    _collate(collations, texts, fields.get(2), fields.get(3))
-    _collate(collations, chosen, fields.get(10), fields.get(11))
     labels: list[tuple[bytes, ...]] = [()] * len(kinds)
     _label(labels, _places(kinds, frozenset({SET})), fields.get(5))
     _label(labels, _places(kinds, frozenset({ENUM})), fields.get(6))
@@ -230,7 +226,7 @@ def optional_metadata(data: bytes, types: Sequence[tuple[int, int]], engine: str
         raise MessageError("a table map has a key on a column that it does not have")
     return TableMetadata(
         unsigned=_unsigned(fields.get(1), kinds),
-        collations=tuple(collations) if fields.keys() & {2, 3, 10, 11} else (),
+        collations=_collations(fields, kinds, engine) if fields.keys() & {2, 3, 10, 11} else (),
         names=_names(fields.get(4), len(kinds)),
         labels=tuple(labels) if fields.keys() & {5, 6} else (),
         geometries=_listed(fields.get(7), _places(kinds, frozenset({GEOMETRY})), len(kinds)),
@@ -275,8 +271,6 @@ def _unsigned(field: bytes | None, kinds: list[int]) -> tuple[bool, ...]:
         found = _spread(bits[: len(places)], places, len(kinds), False)
         if YEAR not in counted or all(found[place] for place in _places(kinds, frozenset({YEAR}))):
             readings.add(tuple(unsigned or kind == YEAR for unsigned, kind in zip(found, kinds, strict=True)))
-    if not readings:
-        raise MessageError("a table map does not have one sign for each number")
     return readings.pop() if len(readings) == 1 else ()
 
 
@@ -297,6 +291,25 @@ def _names(field: bytes | None, width: int) -> tuple[str, ...]:
         return tuple(name.decode() for name in names)
     except UnicodeDecodeError:
         raise MessageError("a table map has a name that is not UTF-8") from None
+
+
+def _collations(fields: dict[int, bytes], kinds: list[int], engine: str) -> tuple[int, ...]:
+    readings = set()
+    for name, counted in (("mysql", _TEXTS), ("mariadb", _MARIADB_TEXTS)):
+        if engine not in ("", name):
+            continue
+        found = [0] * len(kinds)
+        try:
+            _collate(found, _places(kinds, counted), fields.get(2), fields.get(3))
+        except MessageError:
+            if engine:
+                raise
+            continue
+        _collate(found, _places(kinds, frozenset({ENUM, SET})), fields.get(10), fields.get(11))
+        readings.add(tuple(found))
+    if not readings:
+        raise MessageError("a table map does not have one collation for each column of text")
+    return readings.pop() if len(readings) == 1 else ()
 
 
 def _collate(collations: list[int], places: list[int], default: bytes | None, each: bytes | None) -> None:

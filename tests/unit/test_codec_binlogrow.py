@@ -356,3 +356,22 @@ def test_any_metadata_is_read_or_refused(data: bytes) -> None:
     except MessageError:
         return
     assert len(found.unsigned) in (0, 5)
+
+
+def test_collations_that_each_engine_counts_in_its_own_way() -> None:
+    types = [(f.VARCHAR, 20), (f.GEOMETRY, 4), (f.STRING, 20)]
+    each = bytes([3, 3, 8, 63, 45])  # MariaDB's: the geometry has one
+    assert optional_metadata(each, types).collations == (8, 63, 45)
+    with pytest.raises(MessageError):
+        optional_metadata(each, types, "mysql")
+    default = bytes([2, 3, 8, 1, 45])  # the second text: the geometry or the string
+    assert optional_metadata(default, types, "mysql").collations == (8, 0, 45)
+    assert optional_metadata(default, types, "mariadb").collations == (8, 45, 8)
+    assert optional_metadata(default, types).collations == ()
+
+
+def test_signs_of_a_table_with_a_year() -> None:
+    types = [(f.YEAR, 0), (f.TINY, 0), (f.LONG, 0)]
+    assert optional_metadata(b"\1\1\xa0", types).unsigned == (True, False, True)  # the year is counted
+    assert optional_metadata(b"\1\1\x40", types).unsigned == (True, False, True)  # it is not
+    assert optional_metadata(b"\1\1\x80", types).unsigned == ()  # either

@@ -14,7 +14,10 @@ import cdcflow
 from cdcflow.codecs import loaded
 
 
-@pytest.mark.parametrize(("missing", "needs_it"), [("frames_cy", "pgoutput_cy"), ("keytable_cy", "net_cy")])
+@pytest.mark.parametrize(
+    ("missing", "needs_it"),
+    [("frames_cy", "pgoutput_cy"), ("keytable_cy", "net_cy"), ("binlogtime_cy", "binlogrow_cy")],
+)
 def test_a_module_whose_sibling_was_not_compiled_runs_plain_too(tmp_path: Path, missing: str, needs_it: str) -> None:
     if loaded()[f"cdcflow.codecs.{needs_it}"] != "compiled":
         pytest.skip("nothing is compiled here")
