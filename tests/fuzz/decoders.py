@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdcflow.codecs import pgmessages
+from cdcflow.codecs import binlog_cy, pgmessages
 from cdcflow.codecs.binlogrow_cy import RowShape
 from cdcflow.codecs.copytext_cy import ImageError as CopyError
 from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
@@ -17,6 +17,8 @@ from cdcflow.codecs.net_cy import ImageError as NetError
 from cdcflow.codecs.net_cy import net
 from cdcflow.codecs.order_cy import by_key
 from cdcflow.codecs.pgoutput_cy import Decoder, MessageError
+from cdcflow.sources.mysql import logevents, tablemap
+from cdcflow.sources.mysql.prepared import Prepared
 from tests.fuzz.packed import Input
 
 # Small, so that some recorded transactions pass it.
@@ -167,6 +169,76 @@ def table_maps(found: Input) -> object:
     return parsed, [optional_metadata(each, parsed, "mariadb" if found.numbers[0] else "mysql") for each in optional]
 
 
+def binlog(found: Input) -> object:
+    """Numbers: the engine (0: MySQL, 1: MariaDB). Parts: packets.
+
+    Tables and events are treated as `sources/mysql/stream.py` does, but for statements, which only end what they end.
+    """
+    maria = bool(found.numbers and found.numbers[0])
+    decoder = binlog_cy.Decoder(PIECE_BYTES)
+    decoder.place(1, 4)
+    outcome: list[object] = []
+    packets = ((len(part) + 1).to_bytes(3, "little") + b"\0\0" + part for part in found.parts)
+    _binlog_events(decoder, bytearray(b"".join(packets)), decoder.feed, maria, outcome)
+    return [*outcome, decoder.status(), decoder.clock(), decoder.where(), decoder.take(False)]
+
+
+def _binlog_events(
+    decoder: binlog_cy.Decoder,
+    buffer: bytearray,
+    feed: Callable[[bytearray, int], int],
+    maria: bool,
+    outcome: list[object],
+) -> None:
+    at = -1
+    while at != len(buffer):
+        before, at = max(at, 0), feed(buffer, max(at, 0))
+        kind, _, body = decoder.event()
+        if kind == logevents.TABLE_MAP:
+            table = tablemap.parse(body, "mariadb" if maria else "mysql")
+            forms = [ColumnForm(kind, meta, charset="latin1", labels=("a", "b")) for kind, meta in table.types]
+            _, frame = decoder.frame(len(forms), 0, 0)
+            decoder.define(table.number, body, frame, RowShape(forms, str(table.name)), 0)
+            outcome.append(table.name)
+        elif kind in (logevents.QUERY, logevents.MARIADB_QUERY_COMPRESSED):
+            query = logevents.query(kind, body)
+            outcome.append(query)
+            in_group, begun, *_ = decoder.status()
+            if query.sql.startswith(b"XA START"):
+                decoder.go_on()
+            elif in_group and (not begun or query.sql.startswith((b"COMMIT", b"XA COMMIT"))):
+                decoder.commit()
+        elif kind == logevents.PAYLOAD:
+            unpacked = bytearray()
+            for piece in logevents.payload(body):
+                unpacked += piece
+                if len(unpacked) > 1 << 20:
+                    raise MessageError("more than any recorded transaction holds")
+            _binlog_events(decoder, unpacked, decoder.feed_events, maria, outcome)
+        elif kind == logevents.GTID_TAGGED:
+            source, number, commit_us = logevents.tagged_gtid(body)
+            decoder.begin(source.encode(), number, commit_us)
+        elif kind == logevents.MARIADB_GTID:
+            gtid = logevents.mariadb_gtid(body)
+            decoder.begin(b"%d" % gtid.domain, gtid.number, 0)
+            outcome.append(gtid)
+        elif kind == logevents.XA_PREPARE:
+            outcome.append(Prepared(1).read(body))
+            decoder.commit()
+        elif kind == logevents.ROTATE:
+            outcome.append(logevents.rotate(body))
+        elif kind in (logevents.HEARTBEAT, logevents.HEARTBEAT_V2):
+            outcome.append(logevents.heartbeat(kind, body))
+        elif kind == logevents.FORMAT_DESCRIPTION:
+            outcome.append(logevents.has_checksums(body))
+        elif kind == binlog_cy.PIECE:
+            outcome.append(decoder.take(True))
+        elif kind:
+            outcome.append((kind, body))
+        elif at == before:
+            break
+
+
 TARGETS: dict[str, Target] = {
     "pgoutput": Target(pgoutput, MessageError),
     "net": Target(netting, NetError),
@@ -177,4 +249,5 @@ TARGETS: dict[str, Target] = {
     "binlogrow": Target(row_images, MessageError),
     "mysqljson": Target(documents, MessageError),
     "tablemap": Target(table_maps, MessageError),
+    "binlog": Target(binlog, MessageError),
 }

@@ -98,13 +98,13 @@ def rotate(body: bytes) -> tuple[str, int]:
     """Return the log file that comes next and the place in it."""
     if len(body) < 9:
         raise MessageError("a rotate event is too short")
-    return body[8:].rstrip(b"\0").decode(), int.from_bytes(body[:8], "little")
+    return _word(body[8:].rstrip(b"\0")), int.from_bytes(body[:8], "little")
 
 
 def heartbeat(kind: int, body: bytes) -> tuple[str, int]:
     """Return the log file and the place where the server is; 0 where the event does not say the place."""
     if kind == HEARTBEAT:
-        return body.decode(), 0
+        return _word(body), 0
     name, place, at = "", 0, 0
     while at < len(body) and body[at]:
         field = body[at]
@@ -112,7 +112,7 @@ def heartbeat(kind: int, body: bytes) -> tuple[str, int]:
         value = body[at : at + size]
         at += size
         if field == 1:
-            name = value.decode()
+            name = _word(value)
         elif field == 2:
             place, _ = _packed(value, 0)
     return name, place
@@ -205,6 +205,8 @@ def mariadb_gtid(body: bytes) -> MariadbGtid:
             raise MessageError("a GTID event ends inside its XA name")
         at += 6 + body[at + 4] + body[at + 5]
     extra = body[at] if at < len(body) else 0
+    if body[7] & 0x80:
+        raise MessageError("a GTID whose number is larger than any")
     return MariadbGtid(
         int.from_bytes(body[8:12], "little"),
         int.from_bytes(body[:8], "little"),
@@ -236,7 +238,7 @@ def tagged_gtid(body: bytes) -> tuple[str, int, int]:
             number, at = _signed_varlen(body, at)
         elif field == 3:
             size, at = _varlen(body, at)
-            tag, at = body[at : at + size].decode(), at + size
+            tag, at = _word(body[at : at + size]), at + size
         elif field in (4, 5):
             _, at = _signed_varlen(body, at)
         elif field == 6:
@@ -245,7 +247,7 @@ def tagged_gtid(body: bytes) -> tuple[str, int, int]:
             _, at = _varlen(body, at)
         else:
             break
-    if len(source) != 16 or not number:
+    if len(source) != 16 or not 0 < number < 1 << 63 or commit_us >= 1 << 63:
         raise MessageError("a tagged GTID event without a GTID")
     name = str(uuid.UUID(bytes=bytes(source)))
     return (f"{name}:{tag}" if tag else name), number, commit_us
@@ -298,6 +300,13 @@ def _unpacked(packed: bytes) -> bytes:
     if len(sql) != size:
         raise MessageError("a compressed statement has another size than it says")
     return sql
+
+
+def _word(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise MessageError("a name that is not UTF-8") from None
 
 
 def _packed(body: bytes, at: int) -> tuple[int, int]:

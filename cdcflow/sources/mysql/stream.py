@@ -409,7 +409,7 @@ class MysqlStream:
 
     def _table_map(self, body: bytes) -> None:
         """Say what becomes of the rows of a table that is met anew."""
-        found = tablemap.parse(body)
+        found = tablemap.parse(body, self._connection.flavour.engine)
         follow = self._follow.get(table_id(found.name))
         if follow is None:
             self._decoder.define(found.number, body, None, None, 0)
@@ -419,7 +419,7 @@ class MysqlStream:
             # Rows that the copy has. Their table may have had another shape than the one we know.
             self._decoder.define(found.number, body, None, None, skip)
             return
-        shaped = tablemap.shape(found, follow.route)
+        shaped = tablemap.shape(found, follow.route, self._shapes.charsets)
         if isinstance(shaped, str):
             self._lost(follow, shaped)
             self._decoder.define(found.number, body, None, None, 0)

@@ -14,6 +14,7 @@ from cdcflow.codecs.binlogrow_cy import RowShape
 from cdcflow.codecs.mysqlforms import NO_DEFAULT, ColumnForm, Missing, TableMetadata, optional_metadata, parse_types
 from cdcflow.model.route import Route, ZeroDates
 from cdcflow.model.schema import Column, Logical, Table, TableName
+from cdcflow.sources.mysql.ddl_charsets import Charsets
 
 # What the log calls each type, by the word that DDL begins it with. Types that are not here are not compared.
 # https://dev.mysql.com/doc/dev/mysql-server/latest/field__types_8h.html
@@ -43,6 +44,7 @@ _CODES: Final[dict[str, frozenset[int]]] = {
 }
 # What follows the day, of the beginning of time.
 _DATES: Final = {Logical.DATE: b"", Logical.TIMESTAMP: b" 00:00:00", Logical.TIMESTAMPTZ: b" 00:00:00+00"}
+_UTF8: Final = {"utf8": "utf8mb3"}
 _NUMBERS: Final = frozenset({1, 2, 3, 4, 5, 8, 9, 246})
 _BLOBS: Final = frozenset({252, 140})
 _CODES_BLOB: Final = {f"{size}{kind}": _BLOBS for size in ("", "tiny", "medium", "long") for kind in ("text", "blob")}
@@ -58,8 +60,8 @@ class TableMap:
     metadata: TableMetadata
 
 
-def parse(body: bytes) -> TableMap:
-    """Read a table map's body.
+def parse(body: bytes, engine: str) -> TableMap:
+    """Read a table map's body, as `engine` (`mysql` or `mariadb`) writes it.
 
     Raises:
         MessageError: it ends before its parts do.
@@ -77,16 +79,16 @@ def parse(body: bytes) -> TableMap:
         if len(types) != width or len(metadata) != size or at > len(body):
             raise IndexError
         resolved = parse_types(types, metadata)
-        return TableMap(number, TableName(database, table), resolved, optional_metadata(body[at:], resolved))
+        return TableMap(number, TableName(database, table), resolved, optional_metadata(body[at:], resolved, engine))
     except (IndexError, UnicodeDecodeError):
         raise MessageError("a table map ends before its parts do") from None
 
 
-def shape(found: TableMap, route: Route) -> tuple[RowShape, tuple[str, ...]] | str:
+def shape(found: TableMap, route: Route, charsets: Charsets) -> tuple[RowShape, tuple[str, ...]] | str:
     """Return the decoder of the table's rows and the names of the cells that it makes, or why the shape that we know
     is not that of these rows."""
     table = route.source
-    why = mismatch(found, table)
+    why = mismatch(found, table, charsets)
     if why:
         return why
     kept = {column.name for column, _ in route.columns} | set(route.key)
@@ -97,7 +99,7 @@ def shape(found: TableMap, route: Route) -> tuple[RowShape, tuple[str, ...]] | s
     return RowShape(forms, str(table.name)), names
 
 
-def mismatch(found: TableMap, table: Table) -> str:
+def mismatch(found: TableMap, table: Table, charsets: Charsets) -> str:
     """Say in what the log's table differs from the shape; '' where it does not."""
     if len(found.types) != len(table.columns):
         return f"its rows have {len(found.types)} columns, not {len(table.columns)}"
@@ -111,6 +113,11 @@ def mismatch(found: TableMap, table: Table) -> str:
         unsigned = found.metadata.unsigned
         if unsigned and kind in _NUMBERS and unsigned[index] != column.type.unsigned:
             return f"column {column.name} has another sign"
+        if found.metadata.collations and column.type.charset:
+            collation = charsets.names.get(found.metadata.collations[index], "")
+            charset = charsets.charset_of.get(collation, column.type.charset)
+            if _UTF8.get(charset, charset) != _UTF8.get(column.type.charset, column.type.charset):
+                return f"column {column.name} has another character set"
     return ""
 
 
