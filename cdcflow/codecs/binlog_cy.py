@@ -626,7 +626,9 @@ class Decoder:
         after_start: cython.Py_ssize_t
         start: cython.Py_ssize_t
         lacking: cython.bint = operation == 1 and not _is_full(p, new_present, width)
-        if at >= end:
+        # MySQL logs no byte of a row that was inserted without any column, where its row image is minimal.
+        bare: cython.bint = at == end and operation == 0
+        if at >= end and not bare:
             raise MessageError("a row event without rows")
         if not frame.touched:
             frame.touched = True
@@ -635,7 +637,7 @@ class Decoder:
                 self.listed.append(frame)
         if frame.idempotent_until > self.group_start:
             frame.idempotent = True
-        while at < end:
+        while at < end or bare:
             start = at
             before_start = frame.before.size
             after_start = frame.after.size
@@ -655,8 +657,9 @@ class Decoder:
                 if lacking:
                     _fill(frame.after, after_start, frame.before.piece(before_start, frame.before.size), frame.width)
                 frame.ops.byte(0x55)
-            if at <= start:
+            if at <= start and not bare:
                 raise MessageError("a row without any column")
+            bare = False
             frame.after_sizes.reserve(4)
             frame.after_sizes.int32(cython.cast(cython.int, frame.after.size - after_start))
             frame.before_sizes.reserve(4)

@@ -179,7 +179,10 @@ def binlog(found: Input) -> object:
     decoder.place(1, 4)
     outcome: list[object] = []
     packets = ((len(part) + 1).to_bytes(3, "little") + b"\0\0" + part for part in found.parts)
-    _binlog_events(decoder, bytearray(b"".join(packets)), decoder.feed, maria, outcome)
+    try:
+        _binlog_events(decoder, bytearray(b"".join(packets)), decoder.feed, maria, outcome)
+    except MessageError as error:  # what says more than that the bytes are wrong is one, too
+        raise MessageError(str(error)) from error
     return [*outcome, decoder.status(), decoder.clock(), decoder.where(), decoder.take(False)]
 
 
@@ -204,7 +207,9 @@ def _binlog_events(
             query = logevents.query(kind, body)
             outcome.append(query)
             in_group, begun, *_ = decoder.status()
-            if query.sql.startswith(b"XA START"):
+            if query.sql.startswith(b"XA END"):
+                pass
+            elif query.sql.startswith(b"XA START"):
                 decoder.go_on()
             elif in_group and (not begun or query.sql.startswith((b"COMMIT", b"XA COMMIT"))):
                 decoder.commit()
