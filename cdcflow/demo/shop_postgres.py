@@ -62,7 +62,7 @@ class PostgresShop:
                 _one(
                     connection,
                     "select count(*) from pg_constraint where contype = 'f' and convalidated"
-                    " and connamespace = to_regnamespace(%s)",
+                    " and connamespace = (select oid from pg_namespace where nspname = %s)",
                     self.schema,
                 ),
             )
