@@ -22,7 +22,8 @@ from cdcflow.codecs.mysqlliterals import ImageError as CellError
 from cdcflow.codecs.net_cy import ImageError as NetImageError
 from cdcflow.engines.mysql.connect import safe_url
 from cdcflow.engines.mysql.errors import fenced, row_fault, translate
-from cdcflow.engines.mysql.names import ident, qualified
+from cdcflow.engines.mysql.locks import writer_name
+from cdcflow.engines.mysql.names import ident, literal, qualified
 from cdcflow.errors import CdcflowError, DecodeError, SchemaStop, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import RowBatch
@@ -394,6 +395,8 @@ class Applier:
     def _connected(self) -> Session:
         if self._session is None:
             session = Session(self._url, f"cdcflow {self._pipeline}")
+            # By this lock the next instance finds the session, should it be left behind in a transaction.
+            session.query(f"SELECT GET_LOCK({literal(writer_name(self._pipeline))}, 0)")
             self._session = session
             self._done = None
         return self._session
