@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from cdcflow.errors import UsageError
+
 NAMES = ("drain", "tpcb", "snapshot", "latency", "memory", "mysql_drain", "mysql_snapshot")
 
 
@@ -23,6 +25,8 @@ def main() -> int:
         except SystemExit as end:
             if end.code:
                 failed.append(f"{name}: {end.code}")
+        except UsageError as missing:  # no server at hand
+            failed.append(f"{name}: {missing.report()}")
     print("".join(f"\n{line}" for line in failed), file=sys.stderr)
     return 1 if failed else 0
 
