@@ -99,6 +99,9 @@ class Decoder:
     packed: cython.bint  # events of an unpacked transaction: they have neither checksum nor position
     file: cython.ulonglong
     offset: cython.ulonglong
+    unplaced: cython.ulonglong  # bytes of events behind `offset` that did not say where they end
+    resumed: cython.ulonglong  # transactions before this offset do not come; 0: they are not skipped
+    event_start: cython.ulonglong
     group_start: cython.ulonglong
     end_offset: cython.ulonglong
     group_us: cython.longlong
@@ -137,6 +140,9 @@ class Decoder:
         self.packed = False
         self.file = 0
         self.offset = 0
+        self.unplaced = 0
+        self.resumed = 0
+        self.event_start = 0
         self.group_start = 0
         self.end_offset = 0
         self.group_us = 0
@@ -161,8 +167,16 @@ class Decoder:
         """Say that the next event stands at `offset` of log file number `file`."""
         self.file = file
         self.offset = offset
+        self.unplaced = 0
+        self.resumed = 0
         if not self.in_group:
             self.end_offset = offset
+
+    def resume(self, file: int, offset: int) -> None:
+        """As `place`, where the server goes through the file from its head and leaves out what ends at `offset` or
+        before: what it sends of the head has no place of its own, and the next transaction begins behind `offset`."""
+        self.place(file, offset)
+        self.resumed = offset
 
     def checked(self, checksums: bool) -> None:
         """Say whether every event ends in a CRC-32 of it."""
@@ -362,16 +376,20 @@ class Decoder:
         at: cython.Py_ssize_t = start
         p: cython.p_uchar
         joined: bytearray
-        while True:
+        length: cython.Py_ssize_t = _LARGEST_PACKET
+        while length == _LARGEST_PACKET:  # not taken apart before it is whole, or each piece would be copied often
             if len(buffer) - at < 4:
                 return start
             length = int.from_bytes(buffer[at : at + 3], "little")
-            if len(buffer) - at - 4 < length:
-                return start
+            at += 4 + length
+        if len(buffer) < at:
+            return start
+        at = start
+        length = _LARGEST_PACKET
+        while length == _LARGEST_PACKET:
+            length = int.from_bytes(buffer[at : at + 3], "little")
             parts.append(bytes(buffer[at + 4 : at + 4 + length]))
             at += 4 + length
-            if length != 0xFFFFFF:
-                break
         joined = bytearray(b"".join(parts))
         if cython.compiled:
             p = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(joined))
@@ -388,9 +406,11 @@ class Decoder:
         """Decode the event from `at` to `end`; return whether Python has to look."""
         kind: cython.int
         position: cython.ulonglong
-        if end - at < _HEADER:
+        floor: cython.ulonglong
+        size: cython.Py_ssize_t = end - at
+        if size < _HEADER:
             raise MessageError("an event is shorter than its header")
-        if _le32(p, at + 9) != end - at:
+        if _le32(p, at + 9) != size:
             raise MessageError("an event's size is not its packet's")
         kind = p[at + 4]
         if self.checksums and not self.packed and kind != 15:
@@ -405,11 +425,25 @@ class Decoder:
             position = _le32(p, at + 13)
             # Artificial events have no place in the file, and say so with a flag or with 0. A format description
             # that is sent first has the place that it had at the head of the file.
-            if position != 0 and not p[at + 17] & 0x20 and kind != 15 and kind != 27:
-                position |= self.offset & 0xFFFFFFFF00000000
-                if position < self.offset:  # only the low 32 bits are sent
+            if p[at + 17] & 0x20 or kind == 15 or kind == 27 or kind == 41:
+                pass
+            elif self.resumed and not (kind == 33 or kind == 34 or kind == 42 or kind == 162):
+                pass
+            elif position == 0:  # MariaDB says only at a transaction's end where it is
+                self.unplaced += size
+            else:
+                # Only the low 32 bits are sent: it is the first such place behind what came before. Of what has no
+                # place the sizes are taken for a little less than they are, should the file have them otherwise.
+                floor = self.offset
+                if self.unplaced > 0x7FFFFFFF:
+                    floor += self.unplaced - 0x7FFFFFFF
+                position |= floor & 0xFFFFFFFF00000000
+                if position < floor:
                     position += 1 << 32
+                self.event_start = self.offset
                 self.offset = position
+                self.unplaced = 0
+                self.resumed = 0
         self.event_flags = p[at + 17] | (p[at + 18] << 8)
         at += _HEADER
         if kind == 19:
@@ -455,8 +489,8 @@ class Decoder:
         if self.in_group:
             raise MessageError("a transaction begins within another one")
         self.in_group = True
-        # Where the last one ended, which is at or before where this one begins.
-        self.group_start = (self.file << _OFFSET_BITS) | self.end_offset
+        # Behind what the server wrote for itself since the last one: a copy may have been taken behind that too.
+        self.group_start = (self.file << _OFFSET_BITS) | self.event_start
         self.group_source = source
         self.group_number = number
         self.group_us = commit_us

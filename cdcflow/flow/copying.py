@@ -261,12 +261,14 @@ class Round:
         job.over = True
         upto = self._snapshot.upto(table_id)
 
-        def whole(record: TableRecord) -> TableRecord:
+        def whole(record: TableRecord) -> TableRecord | None:
+            if record.state is not TableState.COPYING:
+                return None  # sent back meanwhile
             latest = later(self._parts.source.parse(record.copied_upto), upto)
             return replace(record, rows=job.rows, copied_upto=str(latest))
 
         if self._roster.change(table_id, whole) is None:
-            return  # dropped at the source meanwhile
+            return  # dropped at the source, or sent back
         self._copied.finished.append(table_id)
         log.info("table copied", table=str(job.route.source.name), rows=job.rows, bytes=job.bytes)
 

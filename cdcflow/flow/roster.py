@@ -39,6 +39,7 @@ class Roster:
         self._pipeline = parts.settings.pipeline
         self._records: dict[int, TableRecord] = {}
         self._routes: dict[int, Route] = {}
+        self._met: dict[int, Route] = {}  # the shapes that the open stream met last
         self._started_over: set[int] = set()
         self._beginning: set[int] = set()
         self.publishing = threading.Lock()  # held while the source is told what the log has to carry
@@ -175,6 +176,7 @@ class Roster:
             }
             follows = {table_id: follow for table_id, follow in found.items() if follow is not None}
             self.following = frozenset(follows)
+            self._met = {table_id: follow.route for table_id, follow in follows.items()}
         return follows
 
     def hold(self, ledger: Ledger, checkpoint: Position) -> None:
@@ -252,7 +254,11 @@ class Roster:
         route = self._parts.rules.route(table)
         if route is None or route.schema_changes is not SchemaChanges.IGNORE or table.id not in self:
             return route
-        return keep_columns(route, self.followed(table.id))
+        with self._lock:
+            # Not the first shape of all: a column that was dropped may have left its number to one that came later.
+            kept = keep_columns(route, self._met.get(table.id) or self.followed(table.id))
+            self._met[table.id] = kept
+        return kept
 
     def start_over(self, table_id: int) -> bool:
         """Send a table back whose replay failed; return False where this run did so before and it did not help."""
@@ -302,11 +308,13 @@ class Roster:
 
 def keep_columns(route: Route, known: Route) -> Route:
     """Narrow a route to the columns that were known before, under the names that they had in the target."""
-    by_number = {column.number: target for column, target in known.columns if column.number}
+    # Where a source gives its columns no numbers, the log's first change does: in the order that they had before it.
+    numbers = {column.name: column.number or place for place, column in enumerate(known.source.columns, 1)}
+    by_number = {numbers[column.name]: target for column, target in known.columns}
     by_name = {column.name: target for column, target in known.columns}
 
     def target_of(column: Column) -> str | None:
-        return by_number.get(column.number) if column.number and by_number else by_name.get(column.name)
+        return by_number.get(column.number) if column.number else by_name.get(column.name)
 
     kept = tuple((column, target) for column, _ in route.columns if (target := target_of(column)) is not None)
     return replace(route, columns=kept)

@@ -58,9 +58,10 @@ class MysqlStream:
         self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
+        self._cut = False  # pieces of the open transaction were given out
         self._failure: CdcflowError | None = None
         self._file, self._server, self._gtids = start.file, server, start.gtids
-        self._end = start
+        self._end = self._begun = start
         self._start = self._serial(start)
         self._place(*(start.prepared or (start.file, start.offset)))
         self._group = Group()
@@ -80,6 +81,7 @@ class MysqlStream:
         except MessageError as error:
             self._failure = self._undecodable(str(error))
         except CdcflowError as error:
+            self._emit_whole(failed=True)
             self._failure = error
         if self._ready:
             return self._ready.popleft()
@@ -124,6 +126,7 @@ class MysqlStream:
                 self._prepared.limit(self._steps, self._at)
             else:
                 self._emit_open(complete=False)
+                self._cut = True
             self._decoder.hold(True)
         elif kind == COMMIT:
             self._decoder.hold(False)
@@ -139,7 +142,7 @@ class MysqlStream:
             self._xa_prepare(body)
         elif kind == logevents.ROTATE:
             self._emit_whole()
-            self._place(*logevents.rotate(body))
+            self._rotate(*logevents.rotate(body))
         elif kind == logevents.FORMAT_DESCRIPTION:
             self._decoder.checked(logevents.has_checksums(body))
             self._decoder.forget()
@@ -173,8 +176,11 @@ class MysqlStream:
         if group.xa:
             self._decoder.keep()
 
-    def _emit_whole(self) -> None:
-        """Make a batch of the transactions that are complete; leave the open one where it is."""
+    def _emit_whole(self, *, failed: bool = False) -> None:
+        """Make a batch of the transactions that are complete; leave the open one where it is.
+
+        failed: the last event was not understood, so the end must not move behind it.
+        """
         in_group, _, whole, _, transactions = self._decoder.status()
         if self._steps:
             return
@@ -182,7 +188,7 @@ class MysqlStream:
             self._batch([], complete=True, everything=False)
         elif transactions or not in_group:
             self._note(self._decoder.take(False)[6])
-            if self._move(at_rest=not in_group):
+            if self._move(at_rest=not in_group and not failed):
                 sent, _ = self._decoder.clock()
                 self._ready.append(Heartbeat(self._end, sent / 1e6))
 
@@ -220,6 +226,8 @@ class MysqlStream:
     def _emit_open(self, *, complete: bool) -> None:
         """Make a batch of what has been collected of the open transaction, which just ended or goes on."""
         steps, self._steps = self._steps, []
+        if complete:
+            self._cut = False
         self._batch(steps, complete=complete, everything=True)
 
     def _batch(self, steps: list[Step], *, complete: bool, everything: bool) -> None:
@@ -263,6 +271,15 @@ class MysqlStream:
         self._file = file
         number = file_number(file)
         self._decoder.place(number[1] if number else 0, offset)
+
+    def _rotate(self, file: str, offset: int) -> None:
+        """Go on in another file; the server also says so of the one that it begins in."""
+        start = self._begun
+        if start.prepared is None and (file, self._server) == (start.file, start.server) and offset < start.offset:
+            self._file = file
+            self._decoder.resume(self._serial(start) >> _OFFSET_BITS, start.offset)
+        else:
+            self._place(file, offset)
 
     def _heard(self, kind: int, body: bytes) -> None:
         """Follow the server where it passes over what is not for us."""
@@ -308,7 +325,7 @@ class MysqlStream:
         """End the open transaction here, and make a batch of it."""
         self._decoder.hold(False)
         self._decoder.commit()
-        if self._steps:
+        if self._steps or self._cut:
             self._emit_open(complete=True)
 
     # -- statements
@@ -318,6 +335,8 @@ class MysqlStream:
         if not in_group:  # a server without GTIDs
             self._begin(Group(), b"", 0, 0)
         found = self._statements.look(query, self._follow)
+        if found.stop:  # it may stand before the copy of its table
+            found = self._statements.look(query, self._due_now())
         if found.stop:
             self._failure = self._statement_based(found.stop, found.table)
             return
@@ -329,7 +348,7 @@ class MysqlStream:
         elif found.ends == "commit":
             if found.xid:
                 self._xa_end(found.xid, commit=True)
-            elif self._steps:
+            elif self._steps or self._cut:
                 self._collect()
                 self._end_group()
             else:
@@ -337,11 +356,11 @@ class MysqlStream:
         elif found.ends == "rollback":
             if found.xid:
                 self._xa_end(found.xid, commit=False)
-            elif rows or self._steps:
+            elif rows or self._steps or self._cut:
                 self._failure = self._undecodable("a transaction that was rolled back stands in the log with rows")
             else:
                 self._decoder.commit()
-        elif found.ends == "undo" and (rows or self._steps):
+        elif found.ends == "undo" and (rows or self._steps or self._cut):
             self._failure = self._undecodable("a transaction that was rolled back in part stands in the log with rows")
         elif found.ends == "statement":
             if found.changes and not self._group.passed_over:
@@ -355,6 +374,11 @@ class MysqlStream:
                 self._decoder.go_on()
             elif not self._failure:
                 self._end_group()
+
+    def _due_now(self) -> dict[int, Follow]:
+        """Return the tables whose copy was not made behind the open transaction."""
+        serial = self._decoder.serial()
+        return {each: follow for each, follow in self._follow.items() if self._serial(follow.skip_until) <= serial}
 
     def _xa_end(self, xid: bytes, *, commit: bool) -> None:
         """Commit what was put aside under `xid`, or forget it."""
@@ -370,7 +394,9 @@ class MysqlStream:
                 do="cdcflow resync --all",
             )
             return
-        if commit and steps:
+        if not commit:  # a table that was given up is given up
+            steps = [step for step in steps or () if isinstance(step, Recopy)]
+        if steps:
             self._emit_whole()
             self._steps += [self._due(step, serial) if isinstance(step, Rows) else step for step in steps]
         self._end_group()
@@ -440,6 +466,7 @@ class MysqlStream:
     # -- failures
 
     def _undecodable(self, what: str) -> DecodeError:
+        self._emit_whole(failed=True)
         return DecodeError(
             f"the log cannot be decoded: {what}",
             at=f"{self._at}, behind position {self._end}",
@@ -448,6 +475,7 @@ class MysqlStream:
         )
 
     def _statement_based(self, kind: str, table: str) -> DecodeError:
+        self._emit_whole(failed=True)
         return DecodeError(
             f"rows were changed by a statement that the log holds as text ({kind})",
             at=f"{self._at}, behind position {self._end}" + (f", table {table}" if table else ""),
