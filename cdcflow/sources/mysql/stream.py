@@ -11,7 +11,7 @@ from typing import Final
 from cdcflow.codecs.binlog_cy import COMMIT, EOF, ERROR, PIECE, Decoder, MessageError
 from cdcflow.engines.mysql.errors import log_error
 from cdcflow.engines.mysql.names import table_id
-from cdcflow.errors import CdcflowError, DecodeError, PositionLost
+from cdcflow.errors import CdcflowError, DecodeError, PositionLost, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows, Step
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.ports import Follow, Router
@@ -153,7 +153,9 @@ class MysqlStream:
         elif kind == ERROR:
             self._failure = log_error(logevents.refusal(body), at=self._at)
         elif kind == EOF:
-            self._failure = PositionLost("the source has ended its log", at=self._at, do="cdcflow run again")
+            # A server that is stopped in order, or whose session somebody ended, says goodbye.
+            why = "it is stopping, or ended our session"
+            self._failure = SourceUnavailable("the source ended the reading of its log", at=self._at, why=why)
         elif kind == logevents.INCIDENT:
             self._failure = self._undecodable("the source's log says that something is missing from it (INCIDENT)")
         elif kind == logevents.EXECUTE_LOAD:
