@@ -171,7 +171,10 @@ key.
 
 ## Between MySQL and MariaDB
 
-A column keeps its type, character set and collation, and loses nothing. Where the other server has no such type:
+A column keeps its type, character set and collation, and loses nothing, with one exception: MySQL reads a number with
+a fraction in a `json` document as a DOUBLE, so a DECIMAL that SQL put into one (`json_object('price', price)`) is a
+DOUBLE in another MySQL: `1.50` becomes `1.5`, and of more than 17 digits the last are lost. MariaDB refuses documents
+that are nested more than 31 times. Where the other server has no such type:
 
 | type | from MySQL in MariaDB | from MariaDB in MySQL |
 | --- | --- | --- |

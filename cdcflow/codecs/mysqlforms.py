@@ -57,9 +57,9 @@ _METADATA_BYTES: Final = {
 _BARE: Final = frozenset({TINY, SHORT, LONG, NULL, TIMESTAMP, LONGLONG, INT24, DATE, TIME, DATETIME, YEAR, NEWDATE})
 
 _NUMBERS: Final = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
-_TEXTS: Final = frozenset({STRING, VAR_STRING, VARCHAR, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB})
-# What MariaDB counts as text besides when it writes collations.
-_MARIADB_TEXTS: Final = _TEXTS | {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED}
+# What is counted as text when collations are written. A vector of MySQL is (seen on 9.7); MariaDB's is a VARCHAR.
+_TEXTS: Final = frozenset({STRING, VAR_STRING, VARCHAR, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, VECTOR})
+_MARIADB_TEXTS: Final = (_TEXTS - {VECTOR}) | {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED}
 
 _T = TypeVar("_T")
 

@@ -21,6 +21,14 @@ VECTOR = 7  # {1,2.5} -> little-endian floats
 PADDED = 8  # trailing spaces go: a CHAR column does not keep them
 YEAR = 9  # 0 -> 0000, which would be read as the year 2000
 FLAG = 10  # t, f -> the byte 1 or 0, for a BIT column
+SINGLE = 11  # as it is, but for the largest number of single precision
+
+# The shortest text of the largest number is larger than it, and the server refuses what is out of range before it
+# rounds.
+_LARGEST_SINGLE = {
+    b"3.4028235e+38": b"3.4028234663852886e+38",
+    b"-3.4028235e+38": b"-3.4028234663852886e+38",
+}
 
 _NUMBER_BYTES = b"0123456789+-.eE"
 
@@ -58,6 +66,8 @@ def converted(kind: int, text: bytes) -> bytes:
         return {b"t": b"\x01", b"f": b"\x00"}.get(text) or _strange("truth value")
     if kind == YEAR:
         return b"0000" if text == b"0" else text
+    if kind == SINGLE:
+        return _LARGEST_SINGLE.get(text, text)
     return text
 
 

@@ -247,6 +247,8 @@ class Encoder:
         if not cython.compiled:
             self._value(p[at : at + length], kind)
             return 0
+        if kind == 11 and length < 13:  # none of those that need another text
+            kind = 0
         if kind == 0 or kind == 8 or kind == 4:
             if kind == 8:
                 while length and p[at + length - 1] == 32:

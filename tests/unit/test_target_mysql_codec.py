@@ -112,6 +112,9 @@ KINDS = [
     (literals.PADDED, b"ab  ", b"ab", b"'ab'"),
     (literals.YEAR, b"0", b"0000", b"'0000'"),
     (literals.FLAG, b"t", b"\x01", b"X'01'"),
+    (literals.SINGLE, b"1e+20", b"1e+20", b"'1e+20'"),
+    (literals.SINGLE, b"3.4028235e+38", b"3.4028234663852886e+38", b"'3.4028234663852886e+38'"),
+    (literals.SINGLE, b"-3.4028235e+38", b"-3.4028234663852886e+38", b"'-3.4028234663852886e+38'"),
     (
         literals.GEOMETRY,
         b"0101000020E6100000000000000000F03F0000000000000040",

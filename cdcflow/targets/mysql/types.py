@@ -230,7 +230,7 @@ def cell_kind(column: Column, there: TargetColumn) -> int:
         if logical is Logical.BOOL:
             return cells.BOOL
         # Without quotes -0 would be the integer 0.
-        return cells.TEXT if name in ("float", "double") else cells.NUMBER
+        return cells.SINGLE if name == "float" else cells.TEXT if name == "double" else cells.NUMBER
     if name == "bit":
         return cells.FLAG if logical is Logical.BOOL else cells.BITS if logical is Logical.BIT else cells.TEXT
     if name in _BINARY:
