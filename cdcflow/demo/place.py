@@ -16,6 +16,7 @@ from cdcflow.demo.shop_mysql import MysqlShop
 from cdcflow.demo.shop_postgres import PostgresShop, make_database
 from cdcflow.engines.mysql.connect import SCHEMES
 from cdcflow.engines.mysql.connect import address as mysql_address
+from cdcflow.engines.mysql.names import ident
 from cdcflow.errors import CdcflowError, UsageError
 
 DEFAULT_FOLDER: Final = "cdcflow-demo"
@@ -160,7 +161,7 @@ def remove(folder: Path) -> list[Path]:
 
     Raises:
         UsageError: there is no demo in the folder.
-        CdcflowError: the shop's database at a server that a person named could not be dropped; nothing is deleted yet.
+        CdcflowError: all is gone but the shop's database at a server that a person named, which could not be dropped.
     """
     folder = folder.resolve()
     mark = folder / _MARK
@@ -172,7 +173,7 @@ def remove(folder: Path) -> list[Path]:
         return []
     noted = json.loads(mark.read_text())
     home = Path(noted["home"])
-    _drop(folder, noted.get("database"))
+    stays = _drop(folder, noted.get("database"))
     for server in noted["servers"]:
         Cluster(Path(server["home"]), Path(server["binaries"]), server["port"], "").remove()
     for path in noted.get("homes", []):
@@ -188,6 +189,8 @@ def remove(folder: Path) -> list[Path]:
     left = sorted(folder.iterdir())
     if not left:
         folder.rmdir()
+    if stays is not None:
+        raise stays
     return left
 
 
@@ -233,21 +236,23 @@ def _named(url: str) -> MysqlShop:
     return shop
 
 
-def _drop(folder: Path, noted: dict[str, str] | None) -> None:
+def _drop(folder: Path, noted: dict[str, str] | None) -> CdcflowError | None:
+    """Drop the shop's database at a server that a person named; return why it stays."""
     if noted is None:
-        return
+        return None
     word = folder / "source.password"
     server, database = mysqld.named(noted["url"])
     password = word.read_text() if word.exists() else ""
     try:
         MysqlShop(replace(server, password=password), database).drop()
     except CdcflowError as error:
-        raise CdcflowError(
-            f"the demo's database {database} could not be dropped",
+        return CdcflowError(
+            f"the demo is removed, but its database {database} could not be dropped",
             at=server.base,
             why=error.what,
-            do="start that server and try again; without it, delete the demo's folder and its servers by hand",
-        ) from error
+            do=f"DROP DATABASE {ident(database)}",
+        )
+    return None
 
 
 def _secret(path: Path, word: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,10 +11,11 @@ import pytest
 
 from cdcflow.demo import comparing, mysqld, place, programs
 from cdcflow.demo.shop_mysql import MysqlShop
-from cdcflow.errors import AccessDenied, UsageError
+from cdcflow.errors import AccessDenied, CdcflowError, UsageError
 from tests.integration.test_demo_command import assert_the_demo_holds
 from tests.servers.cache import ServerMissing
 from tests.servers.fleet import MARIADB, MARIADB_OTHERWISE, MYSQL, MysqlLike, left_out
+from tests.servers.mysql_server import MysqlServer
 from tests.servers.mysql_trees import template, tree_of
 
 
@@ -103,6 +104,20 @@ def test_a_database_that_is_there_is_neither_used_nor_dropped(folder: Path, mysq
         assert mysql_source.query("SHOW DATABASES LIKE 'theirs'")
     finally:
         mysql_source.query("DROP DATABASE theirs")
+
+
+def test_what_a_server_that_is_gone_keeps_is_said_when_all_else_is_removed(
+    folder: Path, new_mysql_server: Callable[..., MysqlServer]
+) -> None:
+    server = new_mysql_server("mysql", "9.7").start()
+    built = place.build(folder, server.url("shop"))
+    built.shop.fill(1_000)
+    server.stop()
+    with pytest.raises(CdcflowError, match="database shop could not be dropped") as caught:
+        place.remove(folder)
+    assert caught.value.do == "DROP DATABASE `shop`"
+    assert not built.target.running
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("source", ["mongodb://localhost", "oracle", "postgresql://db1/shop"])
