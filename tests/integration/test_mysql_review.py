@@ -17,9 +17,11 @@ from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
 from cdcflow.sources.mysql.config import Config
 from cdcflow.sources.mysql.source import MysqlSource
+from tests.conftest import MakeMysqlDatabase
 from tests.servers.commands import PipelineFolder
 from tests.servers.database import Database
 from tests.servers.mysql_database import MysqlDatabase
+from tests.servers.mysql_server import MysqlServer
 
 # InnoDB refuses statements in the log under READ COMMITTED.
 AS_TEXT = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET SESSION binlog_format = STATEMENT;"
@@ -206,3 +208,31 @@ def test_ignored_changes_leave_each_column_its_place_also_after_a_restart(
         (4, 4, 4, None),
         (6, 6, 6, None),
     ]
+
+
+def test_file_that_was_read_to_its_end_may_be_purged(
+    new_mysql_server: Callable[..., MysqlServer], new_mysql_database: MakeMysqlDatabase, opened: Callable[..., Feed]
+) -> None:
+    for engine in ("mysql", "mariadb"):
+        db = new_mysql_database(new_mysql_server(engine), "review")
+        db.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        feed = opened(db)
+        start = feed.source.end()
+        db.execute("FLUSH BINARY LOGS")
+        now = feed.source.end()
+        db.execute(f"INSERT INTO t VALUES (1); PURGE BINARY LOGS TO '{now.file}'")
+        assert inserted(feed.until(start, [Follow(feed.route(), start)])) == [b"1"]
+
+
+@pytest.mark.parametrize(
+    "made", ["VIEW v AS SELECT * FROM t", "TRIGGER w AFTER INSERT ON u FOR EACH ROW INSERT INTO t VALUES (new.id)"]
+)
+def test_statement_that_reaches_a_table_in_a_roundabout_way_stops(
+    db: MysqlDatabase, opened: Callable[..., Feed], made: str
+) -> None:
+    db.execute(f"CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE {made}")
+    feed = opened(db)
+    start = feed.source.end()
+    db.execute(f"{AS_TEXT} INSERT INTO {'v' if 'VIEW' in made else 'u'} VALUES (1)")
+    with pytest.raises(DecodeError, match="INSERT"):
+        feed.until(start, [Follow(feed.route(), start)])

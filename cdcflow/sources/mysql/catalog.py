@@ -84,6 +84,11 @@ SELECT constraint_schema, table_name, check_clause FROM information_schema.check
 WHERE check_clause LIKE 'json\\_valid(%' AND {wanted}
 """
 
+_REACHES: Final = """
+SELECT EXISTS (SELECT 1 FROM information_schema.views WHERE table_schema = {schema} AND table_name = {table})
+    OR EXISTS (SELECT 1 FROM information_schema.triggers
+        WHERE event_object_schema = {schema} AND event_object_table = {table})
+"""
 _STORAGE: Final = """
 SELECT t.table_schema, t.table_name, t.engine, e.transactions = 'YES'
 FROM information_schema.tables t LEFT JOIN information_schema.engines e ON e.engine = t.engine
@@ -101,6 +106,17 @@ def tables(connection: Connection, flavour: Flavour, database: str | None = None
         return _read(connection, _Wanted(flavour, f"{{schema}} = {literal(database)}"))
     system = ", ".join(map(literal, SYSTEM_DATABASES))
     return _read(connection, _Wanted(flavour, f"{{schema}} NOT IN ({system})"))
+
+
+def reaches_others(connection: Connection, name: TableName) -> bool:
+    """Return whether a statement that names this table may change another one: it is a view, or has a trigger.
+
+    Triggers are only shown to a user who may make some.
+    """
+    wanted = {"schema": literal(name.schema), "table": literal(name.table)}
+    with connection.cursor() as cursor:
+        cursor.execute(_REACHES.format(**wanted))
+        return bool((cursor.fetchone() or (0,))[0])
 
 
 def shape_of(connection: Connection, flavour: Flavour, name: TableName) -> Table | None:

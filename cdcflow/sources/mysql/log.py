@@ -20,6 +20,7 @@ from cdcflow.engines.mysql.connect import connect, flavour, safe_url
 from cdcflow.engines.mysql.errors import translate
 from cdcflow.errors import OperatorError, SourceUnavailable
 from cdcflow.sources.mysql.gtids import MysqlGtids
+from cdcflow.sources.mysql.log_end import log_files
 from cdcflow.sources.mysql.position import Binlog
 
 _REGISTER_REPLICA: Final = 0x15
@@ -66,7 +67,9 @@ class BinlogConnection:
         try:
             self.flavour = flavour(self._connection)
             self.checksums = self._prepare(pipeline, server_id)
-            self._ask(server_id, start, by_gtid=start.server != server)
+            # A file that was read to its end may be purged, and another one goes on where it ended.
+            gone = start.gtids is not None and start.file not in log_files(self._connection)
+            self._ask(server_id, start, by_gtid=start.server != server or (gone and start.prepared is None))
         except (pymysql.Error, OSError) as error:
             self.close()
             raise translate(error, side="source", at=self.address) from None

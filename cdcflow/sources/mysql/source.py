@@ -69,6 +69,11 @@ class MysqlSource:
         with self._sessions.sql() as connection:
             return catalog.shape_of(connection, flavour(connection), name)
 
+    def reaches_others(self, name: TableName) -> bool:
+        """Return whether what is written to `name` may change other tables too."""
+        with self._sessions.sql() as connection:
+            return catalog.reaches_others(connection, name)
+
     def identity(self) -> dict[str, str]:
         """See the port."""
         with self._sessions.sql() as connection:
@@ -139,6 +144,7 @@ class MysqlSource:
                 follow=follow,
                 router=router,
                 shapes=self._shapes(),
+                reaches=self.reaches_others,
                 piece_bytes=min(LARGEST_PIECE_BYTES, self._context.batch_max_bytes, self._context.memory_bytes // 16),
             )
         except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -118,9 +118,17 @@ class Found:
 class Statements:
     """Reads statements as one server writes them."""
 
-    def __init__(self, flavour: Flavour, charsets: Charsets, *, lower_names: bool) -> None:
-        """`lower_names`: the server keeps tables' names in lower case, whatever statements call them."""
+    def __init__(
+        self, flavour: Flavour, charsets: Charsets, reaches: Callable[[TableName], bool], *, lower_names: bool
+    ) -> None:
+        """Read what this server writes.
+
+        reaches: whether a statement that names this table may change others, as they are now.
+        lower_names: the server keeps tables' names in lower case, whatever statements call them.
+        """
         self._flavour, self._charsets, self._lower_names = flavour, charsets, lower_names
+        self._reaches = reaches
+        self._alone: set[TableName] = set()  # those that do not, since the last statement that is not about rows
 
     def look(self, query: Query, follow: Mapping[int, Follow]) -> Found:
         """Say what a statement is and does; `follow` are the tables that matter, by number."""
@@ -129,20 +137,38 @@ class Statements:
         if word in ENDS:
             xid = _xid(sql) if word in (Kind.XA_COMMIT, Kind.XA_ROLLBACK) else b""
             return Found(ENDS[word], xid=xid, xa=word is Kind.XA_START)
+        if word is not Kind.DML:
+            self._alone.clear()
         if word is Kind.HARMLESS:
             return Found("statement")
         found = Found("statement", goes_on=bool(_START_TRANSACTION.search(sql)))
         read = intents(sql, query.database, self._flavour, query.session.sql_mode, lower_names=self._lower_names)
         for intent in read:
-            if isinstance(intent, ChangeRows):
-                touched = _touched(intent.names, follow)
-                if touched is not None:
-                    found.stop, found.table = sql.split(None, 1)[0].upper(), touched
-            else:
+            touched = _touched(intent.names, follow) if isinstance(intent, ChangeRows) else None
+            if touched is None and word is Kind.DML and follow and self._reach(intent):
+                touched = ""
+            if touched is not None:
+                found.stop, found.table = sql.split(None, 1)[0].upper(), touched
+            elif not isinstance(intent, ChangeRows):
                 found.changes += [change for change in _changes(intent) if _concerns(change, follow)]
                 if isinstance(intent, DropDatabase):
                     found.changes += _dropped(intent.name, follow)
         return found
+
+    def _reach(self, intent: Intent) -> bool:
+        """Whether rows of tables that a statement does not name may have changed by it."""
+        match intent:
+            case ChangeRows(names):
+                named = names or ()
+            case TruncateTable(name):  # DELETE FROM without WHERE
+                named = (name,)
+            case _:
+                return False
+        for name in named:
+            if name not in self._alone and self._reaches(name):
+                return True
+            self._alone.add(name)
+        return False
 
     def _text(self, query: Query) -> str:
         """Return the statement, which the log holds in the client's charset."""

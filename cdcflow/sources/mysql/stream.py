@@ -16,6 +16,7 @@ from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows, Step
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.ports import Follow, Router
 from cdcflow.model.route import Route
+from cdcflow.model.schema import TableName
 from cdcflow.sources.mysql import logevents, tablemap
 from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
 from cdcflow.sources.mysql.log import BinlogConnection
@@ -39,11 +40,13 @@ class MysqlStream:
         follow: Mapping[int, Follow],
         router: Router,
         shapes: Shapes,
+        reaches: Callable[[TableName], bool],
         piece_bytes: int,
     ) -> None:
         """Read on from `start`, which `connection` was opened at.
 
         server: the identity of the server that is there.
+        reaches: whether a statement that names this table may change others (a view, a trigger).
         piece_bytes: where a large transaction is cut into pieces.
         """
         self._connection = connection
@@ -53,7 +56,7 @@ class MysqlStream:
         self._decoder.checked(connection.checksums)
         self._follow = dict(follow)
         self._shapes = shapes
-        self._statements = Statements(connection.flavour, shapes.charsets, lower_names=shapes.lower_names)
+        self._statements = Statements(connection.flavour, shapes.charsets, reaches, lower_names=shapes.lower_names)
         self._prepared = Prepared(piece_bytes * 4)
         self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
