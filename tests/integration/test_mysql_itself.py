@@ -1,4 +1,4 @@
-"""A MySQL or MariaDB server that is source and target: never a table into itself."""
+"""What is refused: a table that would be copied into itself, and one whose log tells more than its rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.servers.commands import PipelineFolder
+from tests.servers.database import Database
 from tests.servers.mysql_database import MysqlDatabase
 
 
@@ -34,3 +35,24 @@ def test_a_table_is_not_copied_into_itself(
     source.execute("INSERT INTO a VALUES (2)")
     cdcflow("run", "--until-caught-up", exit_code=0)
     assert source.query("SELECT id FROM copy_of_a ORDER BY id") == [(1,), (2,)]
+
+
+def test_a_table_that_keeps_its_own_history_is_refused(
+    mariadb_source_db: MysqlDatabase,
+    target_db: Database,
+    new_pipeline: Callable[..., PipelineFolder],
+    cdcflow: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Also when a table that is followed begins to."""
+    source = mariadb_source_db
+    source.execute("CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a VALUES (1, 1), (2, 2)")
+    new_pipeline(source, target_db).write_rules(f"{source.name}.*")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    source.execute("ALTER TABLE a ADD SYSTEM VERSIONING; DELETE FROM a WHERE id = 1")
+    said = cdcflow("run", "--until-caught-up")
+    assert said.returncode != 0
+    assert "SYSTEM VERSIONING" in said.stdout + said.stderr
+    source.execute("ALTER TABLE a DROP SYSTEM VERSIONING")
+    cdcflow("resync", f"{source.name}.a", "--yes", exit_code=0)
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert target_db.query(f'SELECT id, v FROM "{source.name}".a') == [(2, 2)]

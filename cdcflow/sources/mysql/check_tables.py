@@ -76,8 +76,19 @@ def refusal(table: Table, route: Route, *, logged: bool) -> Finding | None:
     """See `model.ports.Source.refusal`. `logged` is `cascades_logged`.
 
     Rows of a child table that its foreign key deletes or empties change without a row event, so the copy would
-    silently differ from then on.
+    silently differ from then on. A table under MariaDB's system versioning logs a DELETE as an update of a hidden
+    column, and for each UPDATE an insert of what the row was.
     """
+    if any(column.generated and column.default == catalog.ROW_END for column in table.columns):
+        return Finding(
+            Level.BLOCKER,
+            "table.versioned",
+            str(table.name),
+            "it keeps its own history (WITH SYSTEM VERSIONING), and the log does not tell its past rows from its"
+            " present ones as those of other tables",
+            f"ALTER TABLE {qualified(table.name)} DROP SYSTEM VERSIONING, which forgets the history;\n"
+            f'or in the rules: {{match: "{table.name}", exclude: true}}',
+        )
     if route.mode is Mode.APPEND:
         return None
     if table.identity is not ReplicaIdentity.FULL and table.key and not set(route.key) <= set(table.key):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 
 from cdcflow.engines.mysql.connect import address, flavour
+from cdcflow.errors import TableRefused
 from cdcflow.model.check import Finding
 from cdcflow.model.context import Context
 from cdcflow.model.ports import Follow, Router
@@ -42,6 +43,7 @@ class MysqlSource:
         self._sessions = Sessions(config.url, application=f"cdcflow {context.pipeline}")
         self.address = self._sessions.address
         self.workers = config.snapshot.workers
+        self._included: set[int] = set()
         self._looking = threading.Lock()
         self._tables: tuple[float, list[Table]] = (0.0, [])  # until when they are taken for the present ones
         self._cascades_logged: bool | None = None
@@ -101,7 +103,17 @@ class MysqlSource:
         return snapshot
 
     def include(self, routes: Sequence[Route]) -> None:
-        """See the port. The log has every table."""
+        """See the port. The log has every table, whatever it has become since it was looked at."""
+        for route in routes:
+            finding = None if route.source.id in self._included else self.refusal(route.source, route)
+            if finding is not None:
+                raise TableRefused(
+                    f"table {route.source.name} cannot be captured as it is",
+                    at=f"source {self.address}",
+                    why=finding.found,
+                    do=finding.do,
+                )
+        self._included = {route.source.id for route in routes}
 
     def snapshot(self, ended: Event | None = None) -> MysqlSnapshot:
         """See the port."""
