@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from cdcflow.errors import DecodeError
-from cdcflow.model.change import ChangeBatch, Heartbeat, Rows
+from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows
 from cdcflow.model.context import Context
 from cdcflow.model.ports import Follow
 from cdcflow.model.position import Position
@@ -236,3 +236,32 @@ def test_statement_that_reaches_a_table_in_a_roundabout_way_stops(
     db.execute(f"{AS_TEXT} INSERT INTO {'v' if 'VIEW' in made else 'u'} VALUES (1)")
     with pytest.raises(DecodeError, match="INSERT"):
         feed.until(start, [Follow(feed.route(), start)])
+
+
+def test_table_given_up_inside_a_prepared_transaction_is_copied_again_though_it_is_rolled_back(
+    db: MysqlDatabase, opened: Callable[..., Feed]
+) -> None:
+    db.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    feed = opened(db)
+    start, route = feed.source.end(), feed.route()
+    db.execute("SET SESSION sql_log_bin = 0; ALTER TABLE t ADD v int; SET SESSION sql_log_bin = 1")
+    with db.connect() as connection, connection.cursor() as cursor:
+        for statement in ("XA START 'r'", "INSERT INTO t VALUES (1, 1)", "XA END 'r'", "XA PREPARE 'r'"):
+            cursor.execute(statement)
+    db.execute("XA ROLLBACK 'r'")
+    batches = feed.until(start, [Follow(route, start)])
+    assert [type(step) for batch in batches for step in batch.steps] == [Recopy]
+
+
+def test_table_that_is_opened_again_and_again_keeps_its_frame(db: MysqlDatabase, opened: Callable[..., Feed]) -> None:
+    db.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    feed = opened(db)
+    start = feed.source.end()
+    for number in range(5):
+        db.execute(f"INSERT INTO t VALUES ({number}); FLUSH TABLES")
+    batches = feed.until(start, [Follow(feed.route(), start)])
+    assert inserted(batches) == [b"0", b"1", b"2", b"3", b"4"]
+    assert (
+        len({number for batch in batches for step in batch.steps if isinstance(step, Rows) for number in step.frames})
+        == 1
+    )

@@ -59,6 +59,7 @@ class MysqlStream:
         self._statements = Statements(connection.flavour, shapes.charsets, reaches, lower_names=shapes.lower_names)
         self._prepared = Prepared(piece_bytes * 4)
         self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
+        self._latest: dict[int, tuple[Follow, tuple[str, ...], int, object]] = {}  # each table's frame
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
         self._cut = False  # pieces of the open transaction were given out
@@ -456,8 +457,13 @@ class MysqlStream:
             self._decoder.define(found.number, body, None, None, 0)
             return
         row_shape, names = shaped
-        number, frame = self._decoder.frame(len(names), skip, self._serial(follow.idempotent_until))
-        self._frames[number] = (follow.route, names)
+        latest = self._latest.get(follow.route.source.id)
+        if latest is None or latest[0] is not follow or latest[1] != names:
+            number, frame = self._decoder.frame(len(names), skip, self._serial(follow.idempotent_until))
+            self._frames[number] = (follow.route, names)
+            self._latest[follow.route.source.id] = follow, names, number, frame
+        else:  # the server gives the same table another number whenever it opens it anew
+            *_, frame = latest
         self._decoder.define(found.number, body, frame, row_shape, 0)
 
     def _lost(self, follow: Follow, why: str) -> None:
