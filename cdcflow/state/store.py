@@ -238,18 +238,20 @@ class SqlStore:
         schemas = self._schemas
         here = (schemas.c.pipeline == pipeline, schemas.c.table_id == table_id)
         with self._fenced(pipeline, epoch) as connection:
-            known = connection.execute(sa.select(schemas.c.version, schemas.c.position).where(*here)).fetchall()
-            same = [row.version for row in known if row.position == position]
-            if same:
-                connection.execute(schemas.update().where(*here, schemas.c.version == same[0]).values(shape=shape))
-                return
-            version = max((row.version for row in known), default=0) + 1
+            # Said again, it comes last: an attempt that was killed may have remembered later shapes before.
+            connection.execute(schemas.delete().where(*here, schemas.c.position == position))
+            known = sorted(row.version for row in connection.execute(sa.select(schemas.c.version).where(*here)))
             connection.execute(
                 schemas.insert().values(
-                    pipeline=pipeline, table_id=table_id, version=version, position=position, shape=shape
+                    pipeline=pipeline,
+                    table_id=table_id,
+                    version=known[-1] + 1 if known else 1,
+                    position=position,
+                    shape=shape,
                 )
             )
-            connection.execute(schemas.delete().where(*here, schemas.c.version <= version - _MOST_SHAPES))
+            if len(known) >= _MOST_SHAPES:
+                connection.execute(schemas.delete().where(*here, schemas.c.version <= known[-_MOST_SHAPES]))
 
     def history(self, pipeline: str) -> dict[int, list[tuple[str, str]]]:
         """As `Store.history`."""

@@ -207,6 +207,14 @@ def test_a_shape_that_is_remembered_again_at_its_position_is_there_once(store: S
     assert store.history("shop") == {7: [("0/1", "other"), ("0/2", "two")]}
 
 
+def test_shapes_of_an_attempt_that_was_killed_do_not_outlive_those_of_the_next(store: SqlStore) -> None:
+    """It joined two changes to one batch, which the next attempt applies one by one."""
+    epoch = store.acquire("shop", OWNER)
+    for position, shape in (("0/9", "two"), ("0/5", "one"), ("0/9", "two")):
+        store.remember("shop", epoch, 7, position, shape)
+    assert store.history("shop") == {7: [("0/5", "one"), ("0/9", "two")]}
+
+
 def test_the_newest_fifty_shapes_of_a_table_are_kept(store: SqlStore) -> None:
     epoch = store.acquire("shop", OWNER)
     for number in range(60):
