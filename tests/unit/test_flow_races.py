@@ -231,3 +231,21 @@ def test_a_run_that_waits_for_a_view_ends_when_it_is_told_to(monkeypatch: pytest
     monkeypatch.undo()
     run(stage)
     assert stage.same()
+
+
+def test_a_failover_under_a_copy_starts_the_copy_over_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = shop()
+    background = Background(stage)
+    until(live(stage, "orders", "items", "events"))
+    loaded = stage.faults.holds["after chunk"] = threading.Event()
+    seen = stage.faults.seen.count("after chunk")
+    background.parts.store.ask("shop", [1])
+    until(lambda: stage.faults.seen.count("after chunk") > seen)
+    monkeypatch.setattr(stage.source, "identity", lambda: {"server": "another"})
+    opened = len(stage.source.streams)
+    stage.faults.planned.append(Fault("read", source_away))
+    until(lambda: len(stage.source.streams) > opened)
+    loaded.set()
+    until(lambda: states(stage)["orders"] == "live" and len(stage.source.streams) > opened + 1)
+    background.end()
+    assert stage.same()
