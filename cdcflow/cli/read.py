@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def read(settings: Settings, tables: tuple[str, ...], limit: int | None, until_caught_up: bool) -> int:
     """Print changes as JSON lines, from now on; write nothing.
 
-    Reads beside the pipeline, under a slot of its own that the server drops with the connection: no
+    Reads beside the pipeline, as a reader of its own that leaves nothing behind at the server: no
     position moves, and the pipeline may run or not. The tables and columns are those that the rules
     keep, under their names at the source.
 

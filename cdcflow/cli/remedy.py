@@ -14,7 +14,7 @@ from cdcflow.errors import UsageError
 
 @click.command()
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
-@click.option("--all", "every", is_flag=True, help="Every table, with a new slot: also after a lost position.")
+@click.option("--all", "every", is_flag=True, help="Every table, and the log from now on: also after a lost position.")
 @common
 @yes
 @as_json
@@ -24,8 +24,8 @@ def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, 
     TABLE is a name at the source, `schema.table`. The tables are emptied in the target, with the
     rows that only it keeps (`on_delete: soft`, `ignore`), copied again and followed until they are
     caught up. Where the pipeline is running, that instance is asked to do
-    it while its other tables go on. With --all the slot is made anew too, which is the way out when
-    the source no longer holds the log that the checkpoint needs.
+    it while its other tables go on. With --all the log is read from now on too, which is the way out
+    when the source no longer holds what the checkpoint needs.
 
     \b
     Example:
@@ -62,11 +62,11 @@ def resync(settings: Settings, tables: tuple[str, ...], every: bool, yes: bool, 
 @yes
 @as_json
 def teardown(settings: Settings, yes: bool, as_json: bool) -> int:
-    """Drop the pipeline's slot, publication and state; keep the rows.
+    """Drop the pipeline's state and what it keeps at the source; keep the rows.
 
     The tables in the target stay as they are. Afterwards the pipeline can only begin anew. Do this
-    when a pipeline is no longer wanted: a slot that nobody reads makes the source keep its log until
-    the disk is full.
+    when a pipeline is no longer wanted: at a PostgreSQL source, a slot that nobody reads makes the
+    server keep its log until the disk is full.
 
     \b
     Example:
@@ -83,8 +83,8 @@ def teardown(settings: Settings, yes: bool, as_json: bool) -> int:
                     do="cdcflow teardown --yes",
                 )
             confirm(
-                f"Drop slot, publication and state of pipeline {pipeline.name!r}? It cannot go on afterwards, "
-                "only begin anew."
+                f"Drop the state of pipeline {pipeline.name!r} and what it keeps at the source? It cannot go on "
+                "afterwards, only begin anew."
             )
         done = pipeline.teardown()
     if as_json:

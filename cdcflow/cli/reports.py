@@ -24,9 +24,9 @@ STATE_STYLES: Final = {"live": "green", "failed": "bold red", "pending": "dim"}
 def check(settings: Settings, as_json: bool) -> int:
     """Say what is missing before `run` finds out.
 
-    Looks at both servers and every table that the rules name: settings, privileges, replica
-    identities, keys, free slots, versions. Each thing that is not right comes with the statement
-    that mends it. Changes nothing. Ends with 3 if something would stop `run`.
+    Looks at both servers and every table that the rules name: settings, privileges, versions, keys,
+    whether the log tells all that happens to a table. Each thing that is not right comes with the
+    statement that mends it. Changes nothing. Ends with 3 if something would stop `run`.
 
     \b
     Example:

@@ -119,7 +119,7 @@ def open_log(parts: Parts, roster: Roster) -> Log:
         raise PositionLost(
             f'the target remembers no position of pipeline "{pipeline}"',
             at=f"target {parts.target.address}",
-            why="the source has a slot of this pipeline, or tables were copied, and nothing says how far the target is",
+            why="the source keeps log for this pipeline, or tables were copied, and nothing says how far the target is",
             do="cdcflow resync --all",
         )
     roster.known_before = True  # what comes next may fail half-way, and its slot is then ours

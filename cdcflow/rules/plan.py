@@ -148,6 +148,8 @@ def _unmatched(rule: Rule, tables: Sequence[Table]) -> Problem:
         why = f"schema {schema} is the server's or cdcflow's own and is never replicated"
     close = nearest(text.replace('"', ""), names)
     do = f'did you mean "{close}"?' if close else "correct the pattern, or remove the rule"
+    if not names:
+        do = "GRANT SELECT on the tables to the user, or correct the source's URL"
     return Problem(rule.place("match"), f'rule matches no table: "{text}"', why, do)
 
 

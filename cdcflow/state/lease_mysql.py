@@ -48,7 +48,7 @@ class MysqlLease:
             )
             # A server that closes what is idle for some minutes would take the lease from a paused instance.
             self._ask("SET SESSION wait_timeout = 2147483")
-            self._end(self._session)
+            self._end_ours()
         deadline = time.monotonic() + patience
         # A lock is had as often as it is asked for: a second time would have to be given back twice.
         while not self._is_ours() and self._ask("SELECT GET_LOCK(%s, 0)", self._name) != 1:
@@ -82,6 +82,12 @@ class MysqlLease:
     def _is_ours(self) -> bool:
         return bool(self._ask("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", self._name))
 
+    def _end_ours(self) -> None:
+        """End the session that held the lock for us, where it still does: after a restart of the server, its number is
+        another's."""
+        if self._session and self._ask("SELECT IS_USED_LOCK(%s)", self._name) == self._session:
+            self._end(self._session)
+
     def _end_writer(self) -> None:
         """End an earlier instance's session that waits for a client that is gone: its locks would keep ours waiting
         until the server notices."""
@@ -94,8 +100,6 @@ class MysqlLease:
 
     def _end(self, session: int) -> None:
         """End a session of ours, as far as it is there."""
-        if not session:
-            return
         with suppress(_NotEnded):
             self._ask("KILL %s", session)
 

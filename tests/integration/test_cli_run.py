@@ -428,7 +428,7 @@ def test_teardown_asks_a_person_and_does_nothing_without_a_yes(
     cdcflow("run", "--until-caught-up", exit_code=0)
     code, screen = terminal("teardown", answer="n")
     assert code == 130
-    assert "Drop slot, publication and state" in screen
+    assert "Drop the state of pipeline" in screen
     assert len(source_db.slots()) == 1
     code, _ = terminal("teardown", answer="y")
     assert code == 0

@@ -6,6 +6,7 @@ https://mariadb.com/docs/server/reference/clientserver-protocol/replication-prot
 
 from __future__ import annotations
 
+import re
 import select
 import ssl
 import struct
@@ -17,8 +18,9 @@ from typing import Any, Final
 import pymysql
 
 from cdcflow.engines.mysql.connect import connect, flavour, safe_url
-from cdcflow.engines.mysql.errors import translate
-from cdcflow.errors import OperatorError, SourceUnavailable
+from cdcflow.engines.mysql.errors import code, translate
+from cdcflow.engines.mysql.names import literal
+from cdcflow.errors import AccessDenied, OperatorError, PositionLost, SourceUnavailable
 from cdcflow.sources.mysql.gtids import MysqlGtids
 from cdcflow.sources.mysql.log_end import log_files
 from cdcflow.sources.mysql.position import Binlog
@@ -27,6 +29,8 @@ _REGISTER_REPLICA: Final = 0x15
 _BINLOG_DUMP: Final = 0x12
 _BINLOG_DUMP_GTID: Final = 0x1E
 _THROUGH_GTID: Final = 0x04
+
+_ACCESS_DENIED: Final = 1045
 
 # What one `recv` takes at most.
 _READ_BYTES: Final = 1 << 20
@@ -67,11 +71,11 @@ class BinlogConnection:
         try:
             self.flavour = flavour(self._connection)
             self.checksums = self._prepare(pipeline, server_id)
-            # A file that was read to its end may be purged, and another one goes on where it ended.
-            gone = start.gtids is not None and start.file not in log_files(self._connection)
-            self._ask(server_id, start, by_gtid=start.server != server or (gone and start.prepared is None))
+            self._ask(server_id, start, by_gtid=start.server != server or self._is_gone(start))
         except (pymysql.Error, OSError) as error:
             self.close()
+            if code(error) == _ACCESS_DENIED:  # MariaDB's word for who may log in and not read the log
+                raise self._may_not_read(error) from None
             raise translate(error, side="source", at=self.address) from None
         except BaseException:
             self.close()
@@ -127,6 +131,16 @@ class BinlogConnection:
                 self._connection._force_close()
             self._connection = None
 
+    def _may_not_read(self, error: Exception) -> AccessDenied:
+        found = re.search(r"'([^']*)'@'([^']*)'", str(error))
+        account = f"{literal(found[1])}@{literal(found[2])}" if found else "..."
+        return AccessDenied(
+            "the user lacks the privilege REPLICATION SLAVE at the source",
+            at=self.address,
+            why="the source does not let the user read its binary log",
+            do=f"GRANT REPLICATION SLAVE ON *.* TO {account}",
+        )
+
     # -- asking
 
     def _prepare(self, pipeline: str, server_id: int) -> bool:
@@ -150,6 +164,11 @@ class BinlogConnection:
             row = cursor.fetchone()
         return bool(row) and str(row[0]).upper() == "CRC32"
 
+    def _is_gone(self, start: Binlog) -> bool:
+        """Return whether the file of a position was purged: where all of it was read, its GTIDs say where to go on."""
+        file, _ = start.prepared or (start.file, start.offset)
+        return start.gtids is not None and file not in log_files(self._connection)
+
     def _ask(self, server_id: int, start: Binlog, *, by_gtid: bool) -> None:
         name = b"cdcflow"
         # server id, then length-prefixed host, user and password, port, rank, source id
@@ -158,10 +177,11 @@ class BinlogConnection:
         self._connection._read_ok_packet()
         file, offset = start.prepared or (start.file, start.offset)
         if by_gtid and start.prepared is not None:
-            raise OperatorError(
-                "XA transactions were open when the pipeline stopped, and the source is another server now",
+            raise PositionLost(
+                "XA transactions were open when the pipeline stopped, and their rows cannot be read any more",
                 at=self.address,
-                why=f"their rows stand in the log of server {start.server}, from {file}:{offset} on",
+                why=f"they stand in the log of server {start.server}, from {file}:{offset} on; it was purged, or the"
+                " source is another server now",
                 do="cdcflow resync --all",
             )
         if not by_gtid and offset < _OFFSET_LIMIT:
