@@ -139,6 +139,7 @@ def test_without_a_server_at_hand_the_message_says_how_to_name_one(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("cached", ["mariadb"], indirect=True)  # the whole of it takes a minute
 def test_the_demo_with_a_server_of_the_cache_ends_with_no_difference(tmp_path: Path, cached: str) -> None:
     assert_the_demo_holds(tmp_path, "--source", cached)
 

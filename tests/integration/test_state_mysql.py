@@ -246,19 +246,20 @@ def test_the_tables_in_code_are_the_tables_that_migrations_make(target: MysqlDat
 
 
 def test_a_user_that_may_not_make_the_database_is_told_the_grant(target: MysqlDatabase, stores: Stores) -> None:
-    target.execute("CREATE USER small@'%' IDENTIFIED BY 'secret'")
+    user = f"user_of_{target.name}"
+    target.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'secret'")
     try:
-        url = target.server.url(target.name, user="small", password="secret")
-        target.execute(f"GRANT ALL ON `{target.name}`.* TO small@'%'")
+        url = target.server.url(target.name, user=user, password="secret")
+        target.execute(f"GRANT ALL ON `{target.name}`.* TO {user}@'%'")
         with pytest.raises(AccessDenied) as caught:
             stores(url).migrate()
         assert "GRANT" in caught.value.do
-        target.execute("GRANT ALL ON cdcflow.* TO small@'%'")
+        target.execute(f"GRANT ALL ON cdcflow.* TO {user}@'%'")
         store = stores(url)
         store.migrate()
         assert store.acquire("shop", OWNER) == 1
     finally:
-        target.execute("DROP USER small@'%'")
+        target.execute(f"DROP USER {user}@'%'")
 
 
 def end_lease(database: MysqlDatabase) -> None:
