@@ -280,7 +280,7 @@ def _ends(process: Running, limit: float) -> bool:
 MOMENTS_OF_A_COPY = ("slot made", "position saved", "chunk sent", "chunk committed")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", ["position saved", "chunk committed", "piece written", "batch sent"])
 @pytest.mark.parametrize("engines", [("mysql", "mysql")])
 def test_a_kill_at_each_named_moment_is_gone_on_from(
     moment: str,
@@ -305,7 +305,7 @@ def test_a_kill_at_each_named_moment_is_gone_on_from(
     same_sides(source, target, *TABLES)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("engines", [("mysql", "mysql")])
 def test_a_batch_with_ddl_inside_that_is_killed_in_its_middle_is_written_once(
     count: int,

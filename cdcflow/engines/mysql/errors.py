@@ -30,6 +30,9 @@ Side = Literal["source", "target"]
 
 RESYNC: Final = "cdcflow resync --all"
 
+# The database of the pipeline's state at a target, where rows are staged too.
+_STATE: Final = "cdcflow"
+
 # Numbers after which the same work, started again, can succeed.
 _TEMPORARY: Final = {
     1020: "the transaction conflicted with another one",  # MariaDB, innodb_snapshot_isolation
@@ -370,7 +373,7 @@ def _denied_words(number: int, message: str, side: Side, at: str, relation: str,
     if number == 1044 and (found := re.search(r"to database '(.+)'", message)):
         return (
             f"the user may not use database {found[1]} of the {side}",
-            f"GRANT {privileges(side)} ON {ident(found[1])}.* TO {account}",
+            f"GRANT {privileges(side, found[1])} ON {ident(found[1])}.* TO {account}",
         )
     if number == 1227:
         found = re.search(r"\(at least one of\) the (.+?) privilege", message)
@@ -391,11 +394,12 @@ def _denied_words(number: int, message: str, side: Side, at: str, relation: str,
     return f"the user lacks a privilege on the {side}", f"grant {account} what the server's words name"
 
 
-def privileges(side: Side) -> str:
+def privileges(side: Side, database: str = "") -> str:
     """Return the privileges on tables that a connector needs, as they stand in a GRANT."""
     if side == "source":
         return "SELECT"
-    return "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
+    staging = ", CREATE TEMPORARY TABLES" if database == _STATE else ""
+    return f"SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES{staging}"
 
 
 def _account(message: str, at: str, user: str) -> str:

@@ -154,7 +154,7 @@ def _mariadb_gtids(connection: Connection, position: Binlog, gtids: MariadbGtids
         raise (PositionLost if same else SourceChanged)(
             f"the source's log does not hold what was applied already: {', '.join(missing)[:_SHOWN]}",
             at=at,
-            why=f"its history was reset: {_RESET}"
+            why=f"its history was reset: {_RESET}; or it lost its last transactions in a crash (sync_binlog)"
             if same
             else "it is another server than before, with other data, or one without log_slave_updates",
             do=f"point source.url at a server that has them; or {RESYNC}",
