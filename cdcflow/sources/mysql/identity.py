@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.errors import RESYNC
-from cdcflow.errors import PositionLost, SourceChanged
+from cdcflow.errors import OperatorError, PositionLost, SourceChanged
 from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
 from cdcflow.sources.mysql.log_end import (
     end_position,
@@ -25,7 +25,7 @@ from cdcflow.sources.mysql.log_end import (
 )
 from cdcflow.sources.mysql.position import Binlog, file_number
 
-__all__ = ["compare", "current", "end_position", "identity", "log_files", "start_position"]
+__all__ = ["compare", "current", "end_position", "identity", "log_files", "require_rows", "start_position"]
 
 _RESET: Final = "RESET BINARY LOGS AND GTIDS (RESET MASTER), or the server was made anew"
 _LIST: Final = re.compile(r"\[(.*)\]", re.DOTALL)
@@ -44,6 +44,18 @@ def identity(connection: Connection, flavour: Flavour) -> dict[str, str]:
 
 
 current = identity
+
+
+def require_rows(connection: Connection, at: str) -> None:
+    """Raise OperatorError where sessions write statements into the log unless they ask for rows (MariaDB's default)."""
+    for _, value in rows(connection, "SHOW GLOBAL VARIABLES LIKE 'binlog_format'"):
+        if str(value).upper() != "ROW":
+            raise OperatorError(
+                f"the source's log holds statements, not rows: binlog_format = {value}",
+                at=at,
+                why="what a statement did to which rows cannot be known from its text",
+                do="SET GLOBAL binlog_format = 'ROW' (and in the server's configuration), and reconnect open sessions",
+            )
 
 
 def compare(

@@ -96,6 +96,8 @@ class MysqlSource:
         """See the port."""
         snapshot = self.snapshot(ended)
         try:
+            with self._sessions.sql() as connection:
+                identity.require_rows(connection, f"source {self.address}")
             self._known = self.identity()
         except BaseException:
             snapshot.close()
@@ -128,6 +130,7 @@ class MysqlSource:
         with self._sessions.sql() as connection:
             kind = flavour(connection)
             now = identity.current(connection, kind)
+            identity.require_rows(connection, f"source {self.address}")
             identity.compare(connection, kind, before, now, position, f"source {self.address}")
             self._known = now
             return now["server"]
