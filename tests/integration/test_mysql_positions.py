@@ -1,0 +1,306 @@
+"""Whether a pipeline goes on from its place in a binary log: purged, reset, restored, lost in a crash, failed over."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.servers.commands import PipelineFolder, Running
+from tests.servers.database import Database
+from tests.servers.mysql_database import MysqlDatabase
+from tests.servers.mysql_server import MysqlServer
+from tests.servers.sides import Rows, same_sides
+from tests.servers.waiting import until
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Running]
+LOST = 5
+
+
+@dataclass
+class Flow:
+    """A source of this test alone with one table, followed into PostgreSQL."""
+
+    server: MysqlServer
+    source: MysqlDatabase
+    target: Database
+    folder: PipelineFolder
+    cdcflow: Call
+
+    def insert(self, *numbers: int) -> None:
+        for number in numbers:
+            self.source.execute(f"INSERT INTO t VALUES ({number}, 'row {number}')")
+
+    def insert_wide(self, number: int) -> None:
+        self.source.execute(f"INSERT INTO t (id, v) VALUES ({number}, 'row {number}')")
+
+    def caught_up(self) -> None:
+        self.cdcflow("run", "--until-caught-up", exit_code=0)
+        same_sides(Rows(self.source), self.side, "t")
+
+    @property
+    def side(self) -> Rows:
+        return Rows(self.target)
+
+    def refused(self) -> str:
+        """Run it, which must end with exit code 5 and change nothing; return the report."""
+        before = self.target.query("SELECT * FROM t ORDER BY id")
+        done = self.cdcflow("run", "--until-caught-up", exit_code=LOST)
+        assert self.target.query("SELECT * FROM t ORDER BY id") == before
+        assert "do:" in done.stderr
+        return done.stderr
+
+    def resync(self) -> None:
+        """Do what the report says, and see that all is well again."""
+        self.cdcflow("resync", "--all", exit_code=0)
+        self.insert(900)
+        self.caught_up()
+
+
+@pytest.fixture
+def flow_of(
+    new_mysql_server: Callable[..., MysqlServer],
+    new_mysql_database: Callable[..., MysqlDatabase],
+    new_pipeline: Callable[..., PipelineFolder],
+    target_db: Database,
+    cdcflow: Call,
+) -> Callable[..., Flow]:
+    """`flow_of("mysql", "9.7", settings={..})`: filled and caught up."""
+
+    def make(engine: str, version: str = "", **more: Any) -> Flow:
+        server = new_mysql_server(engine, version, **more)
+        source = new_mysql_database(server, "shop")
+        source.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(50)); INSERT INTO t VALUES (1, 'first')")
+        folder = new_pipeline(source, target_db).write_rules({"match": f"{source.name}.*", "to": "public.{table}"})
+        made = Flow(server, source, target_db, folder, cdcflow)
+        made.caught_up()
+        made.insert(2, 3)
+        made.caught_up()
+        return made
+
+    return make
+
+
+ENGINES = [("mysql", "9.7"), ("mariadb", "11.8")]
+both_engines = pytest.mark.parametrize(("engine", "version"), ENGINES)
+
+
+def reset(server: MysqlServer) -> None:
+    newer = server.flavour == "mysql" and server.version > "8.2"
+    server.query("RESET BINARY LOGS AND GTIDS" if newer else "RESET MASTER")
+
+
+def purge(server: MysqlServer) -> None:
+    if server.flavour == "mariadb":  # it would keep what no replica has read
+        server.query("SET GLOBAL slave_connections_needed_for_purge = 0")
+    server.query("FLUSH BINARY LOGS")
+    newest = server.query("SHOW BINARY LOGS")[-1][0]
+
+    def purged() -> bool:
+        """MariaDB keeps a file until what is in it is safe in the tables."""
+        server.query(f"PURGE BINARY LOGS TO '{newest}'")
+        return bool(server.query("SHOW BINARY LOGS")[0][0] == newest)
+
+    until(purged, limit=20, what="older files are gone")
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "settings"),
+    [
+        ("mysql", "9.7", {}),
+        ("mysql", "9.7", {"gtid-mode": "OFF", "enforce-gtid-consistency": "OFF"}),
+        ("mariadb", "11.8", {}),
+    ],
+    ids=["mysql", "without-gtids", "mariadb"],
+)
+def test_log_that_was_purged_unread_is_told_and_mended_by_resync(
+    engine: str, version: str, settings: dict[str, str], flow_of: Callable[..., Flow]
+) -> None:
+    flow = flow_of(engine, version, settings=settings)
+    server_name = "server_id" if engine == "mariadb" else "server_uuid"
+    name = str(flow.source.value(f"SELECT @@{server_name}"))
+    purge(flow.server)
+    if not settings:
+        flow.caught_up()  # what was read already is no loss
+    else:
+        assert "no longer has its log file binlog.000001" in flow.refused()
+        flow.resync()
+        return
+    flow.insert(4)
+    flow.server.query("FLUSH BINARY LOGS")
+    flow.insert(5)
+    purge(flow.server)
+    told = flow.refused()
+    assert "no longer has transactions that follow the checkpoint" in told
+    assert name in told
+    assert "PURGE BINARY LOGS" in told
+    assert "do:   cdcflow resync --all" in told
+    assert "slot" not in told
+    flow.resync()
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "after"), [("mysql", "9.7", 0), ("mysql", "9.7", 40), ("mariadb", "11.8", 40)]
+)
+def test_log_that_was_reset_is_told(engine: str, version: str, after: int, flow_of: Callable[..., Flow]) -> None:
+    """Also where as many transactions follow as were read before."""
+    flow = flow_of(engine, version)
+    reset(flow.server)
+    flow.insert(*range(10, 10 + after))
+    told = flow.refused()
+    assert "RESET BINARY LOGS AND GTIDS" in told
+    assert "slot" not in told
+    flow.resync()
+
+
+@both_engines
+def test_data_restored_under_a_new_identity_is_gone_on_from_by_gtid(
+    engine: str, version: str, flow_of: Callable[..., Flow]
+) -> None:
+    flow = flow_of(engine, version)
+    flow.insert(4)
+    flow.server.stop()
+    if engine == "mysql":
+        (flow.server.folder / "data" / "auto.cnf").unlink()
+    else:
+        flow.server.server_id += 1
+    flow.server.start()
+    flow.insert(5)
+    flow.caught_up()
+    flow.insert(6)
+    flow.caught_up()
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "running_on"), [("mysql", "9.7", False), ("mysql", "9.7", True), ("mariadb", "11.8", True)]
+)
+def test_source_that_lost_its_last_transactions_is_told(
+    engine: str, version: str, running_on: bool, flow_of: Callable[..., Flow], running: Start
+) -> None:
+    """As a crash without sync_binlog, or an older backup that was restored."""
+    flow = flow_of(engine, version)
+    data, kept = flow.server.folder / "data", flow.server.folder / "kept"
+    flow.server.stop()
+    subprocess.run(["cp", "-a", "--sparse=always", str(data), str(kept)], check=True)
+    flow.server.start()
+    flow.insert(4, 5)
+    flow.caught_up()
+    process = running("run") if running_on else None
+    if process is not None:
+        process.until_output("streaming")
+    flow.server.kill()
+    shutil.rmtree(data)
+    kept.rename(data)
+    flow.server.start()
+    if process is not None:
+        assert process.wait() == LOST, process.output()
+        told = process.output()
+    else:
+        told = flow.refused()
+    assert "no longer has what was applied already" in told or "does not hold what was applied already" in told
+    assert "sync_binlog" in told
+    flow.insert(6)  # its number was another's
+    assert "applied already" in flow.refused()
+    flow.resync()
+
+
+@both_engines
+def test_failover_goes_on_at_a_replica_that_has_everything_and_stops_at_one_that_lacks_some(
+    engine: str, version: str, flow_of: Callable[..., Flow], new_mysql_server: Callable[..., MysqlServer]
+) -> None:
+    flow = flow_of(engine, version, settings={"log-slave-updates": "1"})
+    first = flow.server
+    first.create_user("repl", "p", ["REPLICATION SLAVE ON *.*"])
+    complete = replica_of(first, new_mysql_server(engine, version, settings={"log-slave-updates": "1"}))
+    lacking = replica_of(first, new_mysql_server(engine, version, settings={"log-slave-updates": "1"}))
+    caught_up(first, lacking)
+    lacking.query("STOP REPLICA")
+    flow.insert(4, 5)
+    flow.source.execute("ALTER TABLE t ADD COLUMN w int DEFAULT 8; INSERT INTO t VALUES (6, 'six', 6)")
+    flow.caught_up()
+    flow.insert_wide(7)  # not applied yet when the source goes
+    caught_up(first, complete)
+    first.stop()
+
+    point_at(flow, lacking)
+    told = flow.refused()
+    applied = "lacks transactions that were applied already" in told or "does not hold what was applied" in told
+    assert applied, told
+    missing = first_missing(flow, lacking)
+    assert missing in told, (missing, told)
+    assert "point source.url at a server that has them" in told
+
+    point_at(flow, complete)
+    complete.query("STOP REPLICA")
+    flow.source = MysqlDatabase(complete, flow.source.name)
+    flow.insert_wide(8)
+    flow.caught_up()
+    flow.insert_wide(9)
+    flow.source.execute("UPDATE t SET w = 1; DELETE FROM t WHERE id = 5")
+    flow.caught_up()
+    flow.source.close()
+
+
+def test_another_server_without_gtids_is_refused(
+    flow_of: Callable[..., Flow], new_mysql_server: Callable[..., MysqlServer]
+) -> None:
+    settings = {"gtid-mode": "OFF", "enforce-gtid-consistency": "OFF"}
+    flow = flow_of("mysql", "9.7", settings=settings)
+    other = new_mysql_server("mysql", "9.7", settings=settings)
+    other.query(f"CREATE DATABASE {flow.source.name}; CREATE TABLE {flow.source.name}.t (id int PRIMARY KEY, v text)")
+    point_at(flow, other)
+    told = flow.refused()
+    assert "the source is another server" in told
+    assert "gtid_mode=ON" in told
+
+
+def test_source_of_another_engine_is_refused(
+    flow_of: Callable[..., Flow], new_mysql_server: Callable[..., MysqlServer]
+) -> None:
+    flow = flow_of("mysql", "9.7")
+    other = new_mysql_server("mariadb")
+    other.query(f"CREATE DATABASE {flow.source.name}; CREATE TABLE {flow.source.name}.t (id int PRIMARY KEY, v text)")
+    point_at(flow, other)
+    assert "it is mariadb, ours was mysql" in flow.refused()
+
+
+def replica_of(first: MysqlServer, other: MysqlServer) -> MysqlServer:
+    """Make `other` a replica of everything that `first` has in its log."""
+    reset(other)
+    if first.flavour == "mysql":
+        source = f"SOURCE_HOST='127.0.0.1', SOURCE_PORT={first.port}, SOURCE_USER='repl', SOURCE_PASSWORD='p'"
+        other.query(f"CHANGE REPLICATION SOURCE TO {source}, SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1")
+    else:
+        source = f"MASTER_HOST='127.0.0.1', MASTER_PORT={first.port}, MASTER_USER='repl', MASTER_PASSWORD='p'"
+        other.query(f"CHANGE MASTER TO {source}, MASTER_USE_GTID=slave_pos, MASTER_SSL=0")
+    other.query("START REPLICA")
+    return other
+
+
+def caught_up(first: MysqlServer, other: MysqlServer) -> None:
+    """Wait until a replica has everything."""
+    if first.flavour == "mysql":
+        ((upto,),) = first.query("SELECT @@GLOBAL.gtid_executed")
+        waited = f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{upto}', 30)"
+    else:
+        ((upto,),) = first.query("SELECT @@GLOBAL.gtid_current_pos")
+        waited = f"SELECT MASTER_GTID_WAIT('{upto}', 30)"
+    assert other.query(waited) == [(0,)]
+
+
+def point_at(flow: Flow, server: MysqlServer) -> None:
+    flow.folder.through(source=server.url(flow.source.name))
+
+
+def first_missing(flow: Flow, lacking: MysqlServer) -> str:
+    """Return how a report shows what a replica has not: MySQL the set, MariaDB the last of its domain."""
+    position = str(flow.target.value("SELECT position FROM cdcflow.checkpoints"))
+    if lacking.flavour == "mariadb":
+        return position.partition("mariadb=")[2]
+    applied = position.partition("mysql=")[2]
+    return str(lacking.query(f"SELECT GTID_SUBTRACT('{applied}', @@GLOBAL.gtid_executed)")[0][0])
