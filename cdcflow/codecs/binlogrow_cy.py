@@ -259,9 +259,10 @@ class RowShape:
 
     def _placed(self, error):
         """Return the error with the place where it happened."""
-        if self.current < 0:
-            return type(error)(f"{error} (table {self.table})")
-        return type(error)(f"{error} (column {self.names[self.current]} of table {self.table})")
+        column = "" if self.current < 0 else f"column {self.names[self.current]} of "
+        placed = type(error)(f"{error} ({column}table {self.table})")
+        placed.table = self.table
+        return placed
 
     @cython.cfunc
     @cython.exceptval(-1)

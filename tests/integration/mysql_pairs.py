@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers.commands import Commands, PipelineFolder, Running
-from tests.servers.database import Database, drop_database, make_database
+from tests.servers.database import drop_database, make_database
 from tests.servers.fleet import Fleet
 from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
 
@@ -40,7 +40,7 @@ class File:
 class Pair:
     """A source, a target, the pipeline between them; `engines` as in `mysql-postgres`."""
 
-    source: MysqlDatabase | Database
+    source: Any
     target: Any
     folder: PipelineFolder
     commands: Commands

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from cdcflow.codecs.binlog_cy import COMMIT, EOF, ERROR, PIECE, Decoder, MessageError
+from cdcflow.codecs.binlogrow_cy import MissingValue, PartialValue, UnrealDate
 from cdcflow.engines.mysql.errors import log_error
 from cdcflow.engines.mysql.names import table_id
 from cdcflow.errors import CdcflowError, DecodeError, PositionLost, SourceUnavailable
@@ -83,7 +84,7 @@ class MysqlStream:
             if not self._failure:
                 self._emit_whole()
         except MessageError as error:
-            self._failure = self._undecodable(str(error))
+            self._failure = self._unreadable(error)
         except CdcflowError as error:
             self._emit_whole(failed=True)
             self._failure = error
@@ -475,6 +476,33 @@ class MysqlStream:
         del self._follow[follow.route.source.id]
 
     # -- failures
+
+    def _unreadable(self, error: MessageError) -> DecodeError:
+        """Say what to do about a row that the source can mend; anything else is ours to mend."""
+        table = getattr(error, "table", "")
+        whole = "SET PERSIST binlog_row_image = 'FULL'" if self._is_mysql() else "SET GLOBAL binlog_row_image = 'FULL'"
+        if isinstance(error, PartialValue):
+            why = "PARTIAL_JSON in binlog_row_value_options needs binlog_row_image = FULL"
+            do = f"{whole} at the source (and in every session), then cdcflow resync {table}"
+        elif isinstance(error, MissingValue):
+            why = "binlog_row_image = MINIMAL leaves out what a default decides"
+            do = f"{whole} at the source (and in every session), then cdcflow resync {table}"
+        elif isinstance(error, UnrealDate):
+            why = "the rules say zero_dates: fail"
+            do = f"mend the row at the source, or choose zero_dates: null or epoch; then cdcflow resync {table}"
+        else:
+            return self._undecodable(str(error))
+        return DecodeError(
+            f"a row in the log does not say what it holds: {error}"
+            if not isinstance(error, UnrealDate)
+            else f"a row is refused: {error}",
+            at=f"{self._at}, behind position {self._end}",
+            why=why,
+            do=do,
+        )
+
+    def _is_mysql(self) -> bool:
+        return self._connection.flavour.engine == "mysql"
 
     def _undecodable(self, what: str) -> DecodeError:
         self._emit_whole(failed=True)

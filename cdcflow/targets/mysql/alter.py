@@ -10,6 +10,8 @@ refuse a row of the past is not followed: no column becomes NOT NULL but one tha
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cdcflow.engines.mysql.names import ident, literal, qualified
 from cdcflow.errors import SchemaStop
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route, SchemaChanges
@@ -62,6 +64,7 @@ def moved(before: Route, now: Route, table: TargetTable) -> list[str]:
     if now.schema_changes is not SchemaChanges.APPLY or before.target != now.target:
         return []
     pairs, gone, _ = _match(before, now)
+    gone = list(dict.fromkeys([*_dropped_generated(before, now), *gone]))
     clauses = [f"DROP COLUMN {ident(name)}" for name in gone if table.column(name)]
     if _key_changes(before, now):
         clauses = _drop_keys(now, table) + clauses
@@ -75,8 +78,10 @@ def reshape(route: Route, table: TargetTable, server: Server, pipeline: str, *, 
     Columns that only the target has stay: a person may have added them. Without `empty` rows are there still, and
     nothing that they could refuse is asked for: `clear` does the rest.
     """
-    if route.schema_changes is not SchemaChanges.APPLY or table.shape == ddl.fingerprint(route):
+    if route.schema_changes is not SchemaChanges.APPLY:
         return []
+    if table.shape == ddl.fingerprint(route):  # which says nothing of generated columns
+        return _joined(route, table, _generated(route, table, server) if empty else [], pipeline, seal=False)
     texts = ddl.column_types(route, server)
     written = {name for _, name in route.columns}
     clauses = _drop_keys(route, table)
@@ -93,6 +98,8 @@ def reshape(route: Route, table: TargetTable, server: Server, pipeline: str, *, 
         elif empty:
             auto = there.auto and ddl.is_auto(route, column)
             clauses.append("MODIFY COLUMN " + ddl.column_line(route, column, name, texts[column.name], auto=auto))
+    if empty:
+        clauses += _generated(route, table, server)
     clauses += _soft_delete(route, table)
     if empty:
         clauses += _add_key(route, table)
@@ -112,8 +119,7 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
     texts = ddl.column_types(new, server)
     before = ddl.column_types(old, server)
     made = _drop_keys(new, table) if _key_changes(old, new) else []
-    now = set(new.source.column_names)
-    dropped = [column.name for column in old.source.columns if column.generated and column.name not in now]
+    dropped = _dropped_generated(old, new)
     made += [f"DROP COLUMN {ident(name)}" for name in dict.fromkeys([*dropped, *gone]) if table.column(name)]
     vacated = {name.lower() for name in (*dropped, *gone)} | {was.lower() for _, was, _, name in pairs if was != name}
     for column, name in added:
@@ -137,15 +143,26 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
         elif renamed and (taken or table.column(name) is None or name.lower() in vacated):
             made.append(f"RENAME COLUMN {ident(was_name)} TO {ident(name)}")
     was_there = set(old.source.column_names)
-    made += [
-        f"ADD COLUMN {ddl.generated_line(new, column, server)}"
-        for column in new.source.columns
-        if column.name not in was_there and table.column(column.name) is None and ddl.is_computable(new, column)
-    ]
+    made += _generated(new, table, server, without=was_there)
     made += _soft_delete(new, table)
     if _key_changes(old, new):
         made += _add_key(new, table)
     return made
+
+
+def _dropped_generated(old: Route, new: Route) -> list[str]:
+    """Name the generated columns that are gone: no column of the routes stands for them."""
+    now = set(new.source.column_names)
+    return [column.name for column in old.source.columns if column.generated and column.name not in now]
+
+
+def _generated(route: Route, table: TargetTable, server: Server, *, without: Collection[str] = ()) -> list[str]:
+    """Add the generated columns that the target lacks and can compute."""
+    return [
+        f"ADD COLUMN {ddl.generated_line(route, column, server)}"
+        for column in route.source.columns
+        if column.name not in without and table.column(column.name) is None and ddl.is_computable(route, column)
+    ]
 
 
 def _match(old: Route, new: Route) -> tuple[list[Pair], list[str], list[tuple[Column, str]]]:
