@@ -4,6 +4,7 @@ memory."""
 from __future__ import annotations
 
 import select
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Session:
 
     def __init__(self, url: str, application: str) -> None:
         self._url = url
+        self._packet_bytes = sys.maxsize  # before it is known
         self._connection = connect(
             url, side="target", application=application, database="", local_infile=True, multi_statements=True
         )
@@ -74,6 +76,7 @@ class Session:
             self.close()
             raise
         self.infile = bool(infile)
+        self._packet_bytes = int(packet)
         self.most_bytes = min(int(packet) - 1024, MOST_STATEMENT_BYTES)
         self.syncs = int(flush) == 1
         self.folds_names = int(lower) != 0
@@ -189,6 +192,9 @@ class Session:
     def _ask(self, statement: str | bytes) -> MySQLResult:
         connection: Any = self._connection
         text = statement.encode() if isinstance(statement, str) else statement
+        if len(text) >= self._packet_bytes:  # the server would close the connection without a word
+            words = f"a statement of {len(text)} bytes is larger than max_allowed_packet, {self._packet_bytes} bytes"
+            raise pymysql.OperationalError(1153, words)
         connection._execute_command(COMMAND.COM_QUERY, text)
         self._wait()
         return self._next()
