@@ -6,15 +6,15 @@ import re
 from array import array
 from collections.abc import Callable
 
-from cdcflow.codecs.copytext_cy import offsets
 from cdcflow.codecs.mysqlload_cy import LOAD, SQL, Encoder
 from cdcflow.codecs.net_cy import Netted, net
 from cdcflow.codecs.order_cy import by_key
-from cdcflow.model.frame import INSERT, UNCHANGED, UPDATE, Cell, RowBatch
+from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.mysql.plan import Into, Plan
 from cdcflow.targets.mysql.rowwise import RowMissing
 from cdcflow.targets.mysql.session import Session
+from cdcflow.targets.sql.frames import inserted, moves_rows
 
 # How many keys one statement lists. Its ranges must fit range_optimizer_max_mem_size (8 MB, 230 bytes a key), or the
 # server reads the whole table.
@@ -108,13 +108,13 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
     if plan.append_only or not plan.key:
         if not only_inserts and not plan.append_only:
             raise OrderMatters
-        _insert(session, plan, frame, b"", _inserted(frame))
+        _insert(session, plan, frame, b"", inserted(frame))
         return
     if frame.idempotent and not only_inserts:
         # Netting takes from the log whether a row was there before; the copy may hold a later state of it.
         raise OrderMatters
     netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
-    if netted.exact or (plan.keeps_deleted and netted.deleted and _moves_rows(plan, frame)):
+    if netted.exact or (plan.keeps_deleted and netted.deleted and moves_rows(frame, plan.key)):
         raise OrderMatters
     if netted.deleted and plan.route.on_delete is not OnDelete.IGNORE:
         _delete(session, stages, plan, netted)
@@ -125,26 +125,6 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             _overwrite(session, stages, plan, frame, netted)
         else:
             _insert(session, plan, frame, netted.merged, netted.inserted)
-
-
-def _moves_rows(plan: Plan, frame: RowBatch) -> bool:
-    """Whether an update changes a key. Netting makes of it a delete and an insert, and with `on_delete: soft` or
-    `ignore` the row would stay under its old key too."""
-    return any(
-        op == UPDATE and before is not None and after is not None and _moved(plan, before, after)
-        for op, before, after in frame.rows()
-    )
-
-
-def _moved(plan: Plan, before: list[Cell], after: list[Cell]) -> bool:
-    return any(before[place] is not UNCHANGED and before[place] != after[place] for place in plan.key)
-
-
-def _inserted(frame: RowBatch) -> bytes:
-    starts = offsets(frame.after_sizes)
-    if not frame.ops.strip(b"I"):
-        return starts
-    return array("q", [at for op, at in zip(frame.ops, array("q", starts), strict=True) if op == INSERT]).tobytes()
 
 
 def _images(frame: RowBatch, merged: bytes, references: bytes, places: tuple[int, ...]) -> Rows:

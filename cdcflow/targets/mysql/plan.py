@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from cdcflow.codecs import mysqlliterals as cells
 from cdcflow.engines.mysql.names import ident, qualified
 from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route, SchemaChanges
 from cdcflow.targets.mysql import types
 from cdcflow.targets.mysql.bookkeeping import STATE_DATABASE
 from cdcflow.targets.mysql.catalog import TargetColumn, TargetTable
+from cdcflow.targets.sql.frames import Kept
 
 _NOW = "UTC_TIMESTAMP(6)"
 
@@ -46,7 +47,7 @@ class Into:
 
 
 @dataclass(slots=True)
-class Plan:
+class Plan(Kept):
     """Statements for rows of one frame shape.
 
     sources: for each written column its place in the frame; names, columns and kinds: its quoted name in the target,
@@ -68,29 +69,6 @@ class Plan:
     replaceable: bool
     lacking: tuple[str, ...]
     number: int
-
-    @property
-    def soft(self) -> bool:
-        return self.route.on_delete is OnDelete.SOFT
-
-    @property
-    def keeps_deleted(self) -> bool:
-        """Deleted rows may still be in the target, so a new row may find its key taken."""
-        return self.route.on_delete is not OnDelete.DELETE
-
-    @property
-    def may_hold_more(self) -> bool:
-        """The target may hold rows that the source has no longer, so any new key may be taken."""
-        return self.keeps_deleted or self.append_only or self.route.on_truncate is OnTruncate.IGNORE
-
-    @property
-    def keeps_only_marked(self) -> bool:
-        """Every row that the source has no longer says so itself."""
-        return self.soft and self.route.on_truncate is OnTruncate.TRUNCATE
-
-    @property
-    def append_only(self) -> bool:
-        return self.route.mode is Mode.APPEND
 
     @property
     def key_names(self) -> tuple[str, ...]:

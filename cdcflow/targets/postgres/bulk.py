@@ -5,14 +5,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
+from cdcflow.codecs.copytext_cy import copy_text, key_arrays
 from cdcflow.codecs.net_cy import Netted, net
 from cdcflow.codecs.order_cy import by_key
-from cdcflow.model.frame import INSERT, UNCHANGED, UPDATE, Cell, RowBatch
+from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.postgres.plan import Plan
 from cdcflow.targets.postgres.rowwise import RowMissing
 from cdcflow.targets.postgres.session import Session
+from cdcflow.targets.sql.frames import inserted, moves_rows
 
 
 class OrderMatters(Exception):  # noqa: N818 - a reason to go slower, not a failure
@@ -67,13 +68,13 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
     if plan.append_only or not plan.key:
         if not only_inserts and not plan.append_only:
             raise OrderMatters
-        _copy(session, plan, frame, b"", _inserted(frame))
+        _copy(session, plan, frame, b"", inserted(frame))
         return
     if frame.idempotent and not only_inserts:
         # Netting takes from the log whether a row was there before; the copy may hold a later state of it.
         raise OrderMatters
     netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
-    if netted.exact or (plan.keeps_deleted and netted.deleted and _moves_rows(plan, frame)):
+    if netted.exact or (plan.keeps_deleted and netted.deleted and moves_rows(frame, plan.key)):
         raise OrderMatters
     if netted.deleted and plan.route.on_delete is not OnDelete.IGNORE:
         arrays = key_arrays(netted.keys, netted.deleted, len(plan.key))
@@ -87,26 +88,6 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             session.run(plan.insert_from_stage())
         else:
             _copy(session, plan, frame, netted.merged, netted.inserted)
-
-
-def _moves_rows(plan: Plan, frame: RowBatch) -> bool:
-    """Whether an update changes a key. Netting makes of it a delete and an insert, and with `on_delete: soft` or
-    `ignore` the row would stay under its old key too."""
-    return any(
-        op == UPDATE and before is not None and after is not None and _moved(plan, before, after)
-        for op, before, after in frame.rows()
-    )
-
-
-def _moved(plan: Plan, before: list[Cell], after: list[Cell]) -> bool:
-    return any(before[place] is not UNCHANGED and before[place] != after[place] for place in plan.key)
-
-
-def _inserted(frame: RowBatch) -> bytes:
-    starts = offsets(frame.after_sizes)
-    if not frame.ops.strip(b"I"):
-        return starts
-    return array("q", [at for op, at in zip(frame.ops, array("q", starts), strict=True) if op == INSERT]).tobytes()
 
 
 def _copy(session: Session, plan: Plan, frame: RowBatch, merged: bytes, references: bytes) -> None:

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 
 from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Route, SchemaChanges
 from cdcflow.targets.postgres.catalog import TargetTable
 from cdcflow.targets.postgres.equality import Equalities, Equality
+from cdcflow.targets.sql.frames import Kept
 
 # Texts that a plan keeps. A table without a key has one for each pattern of NULLs in its rows.
 _MOST_TEXTS = 256
 
 
 @dataclass(slots=True)
-class Plan:
+class Plan(Kept):
     """Statements for rows of one frame shape.
 
     sources: for each written column its place in the frame; names: its quoted name in the target;
@@ -37,29 +38,6 @@ class Plan:
     fixed: frozenset[str]  # quoted names of GENERATED ALWAYS identity columns, which UPDATE may not touch
     number: int
     _texts: dict[object, str] = field(default_factory=dict)
-
-    @property
-    def soft(self) -> bool:
-        return self.route.on_delete is OnDelete.SOFT
-
-    @property
-    def keeps_deleted(self) -> bool:
-        """Deleted rows may still be in the target, so a new row may find its key taken."""
-        return self.route.on_delete is not OnDelete.DELETE
-
-    @property
-    def may_hold_more(self) -> bool:
-        """The target may hold rows that the source has no longer, so any new key may be taken."""
-        return self.keeps_deleted or self.append_only or self.route.on_truncate is OnTruncate.IGNORE
-
-    @property
-    def keeps_only_marked(self) -> bool:
-        """Every row that the source has no longer says so itself."""
-        return self.soft and self.route.on_truncate is OnTruncate.TRUNCATE
-
-    @property
-    def append_only(self) -> bool:
-        return self.route.mode is Mode.APPEND
 
     @property
     def key_names(self) -> tuple[str, ...]:
