@@ -1,6 +1,8 @@
 # What a person does with a checkout: `make help` lists it. Needs Python 3.11 or newer; a C compiler is optional.
 
 SHELL := /bin/bash
+# The tests start cdcflow some thousand times: each module is compiled once, also where the shell says not to keep that.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
@@ -75,7 +77,7 @@ plain: $(INSTALLED) ## the unit tests with the hot modules as plain Python
 TEST_JOBS ?= $(shell echo $$(($(JOBS) * 2)))
 
 test: lint plain ## everything: lint, plain codecs, unit, contract, integration and crash tests on real servers
-	$(PYTEST) -n $(TEST_JOBS) --dist worksteal tests $(ARGS)
+	$(PYTEST) -n $(TEST_JOBS) --dist loadgroup tests $(ARGS)
 
 bench: $(COMPILED) ## the benchmarks, results to bench/results
 	$(PY) -m bench $(ARGS)

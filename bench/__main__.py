@@ -7,7 +7,10 @@ from importlib import import_module
 
 from cdcflow.errors import UsageError
 
-NAMES = ("drain", "tpcb", "snapshot", "latency", "memory", "mysql_drain", "mysql_snapshot")
+NAMES = (
+    *("drain", "tpcb", "snapshot", "latency", "memory"),
+    *("mysql_drain", "mysql_snapshot", "kafka_out", "kafka_in", "rabbit"),
+)
 
 
 def main() -> int:

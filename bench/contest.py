@@ -127,7 +127,7 @@ class Contest:
         if contender == CDCFLOW:
             tool = pairs.cdcflow(self.pair.scratch / f"{name}.yaml", "run", "--until-caught-up")
             began = tool.began
-            active, done = _watch(source, slot, end, tool, meters)
+            active, done = watch(source, slot, end, tool, meters)
             tool.finish()
             memory, cpu = tool.peak_rss / 1e6, tool.cpu_seconds
         else:
@@ -138,7 +138,7 @@ class Contest:
                     f"publication built_in with (copy_data = false, create_slot = false, "
                     f"slot_name = {slot}{OPTIONS[contender]})"
                 )
-                active, done = _watch(source, slot, end, None, meters)
+                active, done = watch(source, slot, end, None, meters)
                 row = target.execute("select pid from pg_stat_subscription where subname = 'drained'").fetchone()
             memory, cpu = pairs.anonymous_rss(row[0] if row else None) / 1e6, 0.0
         return Run(
@@ -153,7 +153,7 @@ def _vacuum(connected: AbstractContextManager[psycopg.Connection[Any]]) -> None:
         connection.execute("vacuum (analyze)")
 
 
-def _watch(
+def watch(
     source: psycopg.Connection[Any], slot: str, end: str, tool: pairs.Tool | None, meters: tuple[CpuMeter, CpuMeter]
 ) -> tuple[float, float]:
     """Wait until `slot` has confirmed `end`. Returns when it became active and when it was done."""

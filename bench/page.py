@@ -35,6 +35,10 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts += render(json.loads(path.read_text()))
+    for name, render in (("kafka_out", _kafka_out), ("kafka_in", _kafka_in), ("rabbit", _rabbit)):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts += render(json.loads(path.read_text()))
     PAGE.write_text("\n".join(parts))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
@@ -148,6 +152,64 @@ def _mysql_snapshot(result: dict[str, Any]) -> list[str]:
         f"**{ratio['median']:.2f}x** the yardstick ({_span(ratio['of_pairs'])}).\n"
     )
     return lines + _who(result["runs"])
+
+
+def _kafka_out(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## Kafka, out: the same backlog published exactly once\n",
+        _machine(result),
+        "One broker on the same machine, 12 partitions, lz4, Debezium's envelope. The yardstick is PostgreSQL's own\n"
+        "subscription on the same backlog; the bare producer sends as many ready-made messages of the same size.\n",
+        "| contender | rows/s, median | to the yardstick | bytes a message | peak RSS, MB |",
+        "| --- | --- | --- | --- | --- |",
+        f"| subscription | {result['yardstick_rows_per_second']:,.0f} | 1 | | |",
+    ]
+    for contender, rate in result["median_rows_per_second"].items():
+        own = [run for run in result["runs"] if run["contender"] == contender]
+        rss = max(run["peak_rss_mb"] for run in own)
+        ratio, nbytes = result["ratios"][contender], median([run["message_bytes"] for run in own])
+        name = f"cdcflow, {contender}" if rss else contender
+        lines.append(f"| {name} | {rate:,.0f} | **{ratio:.2f}x** | {nbytes:.0f} | {f'{rss:.0f}' if rss else ''} |")
+    lines.append(f"\n{result['row_changes']:,} row changes.\n")
+    return lines
+
+
+def _kafka_in(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## Kafka, in: a filled topic applied exactly once\n",
+        _machine(result),
+        "One topic of 12 partitions, as cdcflow publishes it (JSON in Debezium's envelope), applied to PostgreSQL by\n"
+        "one, two and four instances of one pipeline. The yardstick is PostgreSQL's own subscription on the same\n"
+        "backlog.\n",
+        "| instances | rows/s together, median | to the yardstick | peak RSS of one, MB |",
+        "| --- | --- | --- | --- |",
+        f"| subscription | {result['yardstick_rows_per_second']:,.0f} | 1 | |",
+    ]
+    for count, rate in result["median_rows_per_second"].items():
+        own = [run for run in result["runs"] if str(run.get("instances", "")) == count]
+        peak = max(run["peak_rss_mb"] for run in own)
+        lines.append(f"| {count} | {rate:,.0f} | **{result['ratios'][count]:.2f}x** | {peak:.0f} |")
+    lines.append(f"\n{result['row_changes']:,} row changes.\n")
+    return lines
+
+
+def _rabbit(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## RabbitMQ: out with confirms, and into PostgreSQL\n",
+        _machine(result),
+        f"{result['rows']:,} inserts as JSON in Debezium's envelope, one broker (schedulers:"
+        f" {result['schedulers']}), one partition; the machine's load before was {result['load_before']:.0f}. The"
+        " applier's rate has its start and end in it. CPU is microseconds an event.\n",
+        "| to | published, events/s | CPU of publisher | broker | applied, events/s | CPU of applier | peak RSS, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, one in result["kinds"].items():
+        lines.append(
+            f"| {kind} | {one['published_per_second']:,.0f} | {one['publisher_cpu_us']:.1f}"
+            f" | {one['broker_cpu_us']:.1f} | {one['applied_per_second']:,.0f} | {one['applier_cpu_us']:.1f}"
+            f" | {one['applier_peak_mb']:.0f} |"
+        )
+    return [*lines, ""]
 
 
 def _who(runs: list[dict[str, Any]]) -> list[str]:

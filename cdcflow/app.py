@@ -6,21 +6,25 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from cdcflow import config as configs
 from cdcflow import registry
 from cdcflow.config import Config
-from cdcflow.errors import Fenced, OperatorError, Unavailable
+from cdcflow.errors import AccessDenied, ConfigError, Fenced, OperatorError, Unavailable, UsageError
 from cdcflow.flow import bootstrap
 from cdcflow.flow.parts import Parts, Settings
 from cdcflow.flow.pipeline import Again, Does, Run
 from cdcflow.flow.progress import Fanout, Observer, Report
+from cdcflow.flow.sharing import SharedRun
 from cdcflow.model.check import Finding, Level
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Source, Store, Target
+from cdcflow.model.position import Shares
+from cdcflow.model.sharing import SharedSource, SharedStore, is_shared
 
 
 class Pipeline:
@@ -68,7 +72,9 @@ class Pipeline:
         return self._run(Does.COPY | Does.FOLLOW, until_caught_up=until_caught_up, stop=stop, progress=progress)
 
     def snapshot(self, *, stop: threading.Event | None = None, progress: Observer | None = None) -> Report:
-        """Copy what is not copied yet, and end. `run` or `stream` goes on from exactly there."""
+        """Copy what is not copied yet, and end. `run` or `stream` goes on from exactly there.
+
+        Raises UsageError for a bus: its copy is in its messages."""
         return self._run(Does.COPY, stop=stop, progress=progress)
 
     def stream(
@@ -94,11 +100,23 @@ class Pipeline:
         With `every`, all of them, and slot and publication are made anew: the way out of a lost position. Where
         an instance of the pipeline is running, it is asked to copy the tables again.
 
+        From a bus, the publisher is asked for a new copy, which comes with its stream.
+
         Returns a line for each thing done.
 
         Raises:
             OperatorError: a table could not be copied; the others are.
+            UsageError: the bus cannot pass the wish on.
+            Fenced: an instance is running, and `every` was asked for.
         """
+        shared = self._shared()
+        if shared is not None:
+            with closing(shared):
+                return shared.request([str(table.name) for table in shared.tables()] if every else list(tables))
+        if self._would_shut_out():
+            if every:
+                raise self._runs()
+            return self._ask(tables)
         try:
             report = self._run(
                 Does.COPY | Does.FOLLOW,
@@ -127,6 +145,10 @@ class Pipeline:
         source, target = registry.open_source(self.config), registry.open_target(self.config)
         try:
             tables = source.tables()
+            if is_shared(source):  # its tables are known when their messages are read
+                routes = list(self.config.rules.replan(tables).routes)
+                looked = [*source.check(routes, ()), *target.check(routes)]
+                return [*looked, *self._check_state(source)]
             plan = self.config.rules.plan(tables)
             bootstrap.itself(source, target, plan.routes)
             refused = [route.source for route in plan.routes if source.refusal(route.source, route) is not None]
@@ -137,19 +159,25 @@ class Pipeline:
             source.close()
             target.close()
 
-    def _check_state(self, source: Source) -> list[Finding]:
+    def _check_state(self, source: Source | SharedSource) -> list[Finding]:
         """Look at what is remembered of the pipeline: whether it can go on from there."""
         store = registry.open_store(self.config)
         try:
-            checkpoint, records = store.checkpoint(self.name), store.tables(self.name).values()
+            try:
+                checkpoint, records = store.checkpoint(self.name), store.tables(self.name).values()
+            except AccessDenied as error:
+                words = f"the state cannot be read: {error.what}"
+                return [Finding(Level.BLOCKER, "target.state", self.target_address, words, error.do)]
             found = [
                 Finding(Level.WARNING, "table.failed", str(record.source), f"failed: {record.reason}", record.hint)
                 for record in records
                 if record.state is TableState.FAILED
             ]
-            if checkpoint is not None and checkpoint.position:
+            if checkpoint is not None and is_shared(source):
+                found += cast("SharedSource", source).lost(cast("SharedStore", store).shares(self.name))
+            elif checkpoint is not None and checkpoint.position:
                 try:
-                    source.resume(checkpoint)
+                    cast("Source", source).resume(checkpoint)
                 except OperatorError as error:
                     found.append(Finding(Level.BLOCKER, "source.position", "position", error.what, error.do))
             return found
@@ -172,9 +200,13 @@ class Pipeline:
         Raises:
             Fenced: an instance of the pipeline is running.
         """
+        if self._would_shut_out():
+            raise self._runs()
         store = registry.open_store(self.config)
         source = registry.open_source(self.config)
         try:
+            if is_shared(source):
+                return self._leave(store, cast("SharedSource", source))
             known = store.checkpoint(self.name) is not None
             if known:
                 store.acquire(self.name, _owner())
@@ -186,6 +218,14 @@ class Pipeline:
         finally:
             source.close()
             store.close()
+
+    def _leave(self, store: Store, source: SharedSource) -> list[str]:
+        """Forget a pipeline whose instances share a source."""
+        dropped = source.teardown()
+        if store.checkpoint(self.name) is not None:
+            store.forget(self.name)
+            dropped.append(f'state of pipeline "{self.name}" in {self.target_address}')
+        return dropped
 
     def close(self) -> None:
         """Nothing stays open between calls; here for `with`."""
@@ -211,13 +251,20 @@ class Pipeline:
     ) -> Report:
         config = self.config
         source = registry.open_source(config)
+        if is_shared(source) and Does.FOLLOW not in does:
+            raise UsageError(
+                "a bus has nothing that could be copied by itself",
+                at=f"source {source.address}",
+                why="its messages are copy and stream in one",
+                do="cdcflow run",
+            )
         settings = Settings.within(
             config.memory,
             pipeline=config.pipeline,
             max_rows=config.batch.max_rows,
             max_bytes=config.batch.max_bytes,
             max_delay=config.batch.max_delay,
-            workers=source.workers,
+            workers=getattr(source, "workers", 1),
             owner=_owner(),
         )
         target: Target | None = None
@@ -227,11 +274,49 @@ class Pipeline:
             parts = Parts(
                 settings, source, target, store, config.rules, progress or Fanout(), stop or threading.Event()
             )
+            if is_shared(source):
+                self._require_sharing(target, store)
+                return SharedRun(parts, until_caught_up=until_caught_up).run()
             return Run(parts, does, until_caught_up=until_caught_up, again=again).run()
         finally:
             for part in (source, target, store):
                 if part is not None:
                     part.close()
+
+    def _require_sharing(self, target: Target, store: Store) -> None:
+        if not target.capabilities.transactional or not hasattr(store, "claim"):
+            raise ConfigError(
+                "from a bus, rows can go into a database only",
+                at=f"target {self.target_address}",
+                why="what each instance has read is recorded in the transaction that holds its rows",
+                do="give a target like postgresql://, or copy topics with the broker's own mirroring",
+            )
+
+    def _shared(self) -> SharedSource | None:
+        source = registry.open_source(self.config)
+        if is_shared(source):
+            return cast("SharedSource", source)
+        source.close()
+        return None
+
+    def _would_shut_out(self) -> bool:
+        """Whether an instance is running that a lease would not be refused for, but end."""
+        store = registry.open_store(self.config)
+        try:
+            if not getattr(store, "takes_over", False):
+                return False
+            remembered = getattr(store, "remembered")(self.name)  # noqa: B009 - such a store has it
+            return remembered is not None and bool(remembered.running)
+        finally:
+            store.close()
+
+    def _runs(self) -> Fenced:
+        return Fenced(
+            f'another instance of pipeline "{self.name}" is running',
+            at=self.target_address,
+            why="it would be shut out in the middle of its work",
+            do="stop it first: `cdcflow status` says who it is",
+        )
 
     def _ask(self, tables: Sequence[str]) -> list[str]:
         """Leave a note for the running instance."""
@@ -268,6 +353,8 @@ class Pipeline:
                 for record in sorted(store.tables(self.name).values(), key=lambda record: record.source)
             ],
         }
+        if is_shared(source):
+            return {**found, **self._shares(store)}
         try:
             end = source.end()
             if position:
@@ -277,6 +364,24 @@ class Pipeline:
         except Unavailable as error:
             found["source_error"] = error.what
         return found
+
+    def _shares(self, store: Store) -> dict[str, Any]:
+        """Return who holds which share, how far it is, and how much waits behind it, where the bus can be asked."""
+        source = cast("SharedSource", registry.open_source(self.config))
+        owners = getattr(store, "owners", None)
+        shares = owners(self.name) if owners is not None else []
+        try:
+            end = source.end()
+        except Unavailable as error:
+            return {"shares": shares, "source_error": error.what}
+        finally:
+            source.close()
+        ends = end.shares if isinstance(end, Shares) else {}
+        for share in shares:
+            share["updated_at"] = str(share["updated_at"])
+            if share["share"] in ends:
+                share["waiting"] = max(0, ends[share["share"]].place - share["place"])
+        return {"shares": shares}
 
 
 def _rows(store: Store, pipeline: str, record: TableRecord) -> int:

@@ -7,18 +7,21 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cdcflow import registry, rules
-from cdcflow.errors import ConfigError
-from cdcflow.model.change import ChangeBatch, Heartbeat, Rows, Truncate
+from cdcflow.errors import ConfigError, UsageError
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Rows, Truncate
 from cdcflow.model.context import Context
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.ports import Follow, Source, Stream
+from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Mode, Route
+from cdcflow.model.schema import Table
+from cdcflow.model.sharing import SharedSource, is_shared
 
 if TYPE_CHECKING:
     from cdcflow.config import Config
@@ -110,10 +113,14 @@ def read_as(
     """As `read`, for the tables and columns that a pipeline's rules keep.
 
     Where the pipeline's publication exists, it is used and nothing is made but the slot that ends with the
-    connection; the pipeline's own slot is never touched.
+    connection; the pipeline's own slot is never touched. A bus is read by a group of its own, from its end on; with
+    `until_caught_up` all that it holds.
     """
     source = registry.open_source(config)
     with _closing(source):
+        if is_shared(source):
+            yield from _of_bus(config, tables, until_caught_up=until_caught_up, stop=stop)
+            return
         if not source.prepared():
             options = config.source.options.model_copy(update={"slot": None, "publication": None})
             own = config.source.connector.open(options, replace(config.context, pipeline=_own_name()))
@@ -134,6 +141,55 @@ def read_as(
                 yield from _events(own, chosen, config.rules.route, until_caught_up=until_caught_up, stop=stop)
             finally:
                 own.teardown()
+
+
+class _Onlooker:
+    """Claims nothing: reads without a record of how far."""
+
+    def take(self, names: Sequence[str]) -> Mapping[str, Share]:
+        return {name: Share(0, 0) for name in names}
+
+    def give(self, names: Sequence[str]) -> None: ...
+
+    def lost(self, names: Sequence[str]) -> None: ...
+
+
+def _of_bus(
+    config: Config, tables: Sequence[str], *, until_caught_up: bool, stop: threading.Event | None
+) -> Generator[Event, None, None]:
+    options, name = config.source.options, _own_name()
+    if "group" not in type(options).model_fields:
+        raise UsageError(
+            "what waits in a queue cannot be looked at without taking it",
+            at=f"source {config.source.address}",
+            do="read where the messages come from: cdcflow read with the publisher's configuration",
+        )
+    own = options.model_copy(update={"group": name, "start": "earliest" if until_caught_up else "latest"})
+    source: SharedSource = config.source.connector.open(own, replace(config.context, pipeline=name))
+
+    def router(table: Table) -> Route | None:
+        route = config.rules.route(table)
+        return route if route is None or not tables or _matches(route, tables) else None
+
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        stack.callback(source.teardown)  # the group
+        stream = stack.enter_context(closing(source.join(_Onlooker(), router, {})))
+        until = source.end() if until_caught_up else None
+        decoders: dict[int, _Decoder] = {}
+        while stop is None or not stop.is_set():
+            found = stream.read(_WAIT_SECONDS)
+            if isinstance(found, ChangeBatch):
+                yield from _of_batch(found, decoders)
+                for step in found.steps:
+                    if isinstance(step, Meeting):
+                        if step.then is not None:
+                            yield from _of_batch(replace(found, steps=[step.then]), decoders)
+                        stream.resume(step.share)
+            if found is not None and until is not None:
+                assert isinstance(found.end, Shares)
+                if stream.reached(until, found.end.shares):
+                    return
 
 
 def _own_name() -> str:

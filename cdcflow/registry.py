@@ -1,11 +1,14 @@
 """Which connector speaks which URL scheme; each is imported when a configuration first names it.
 
-A new source or target is one line here, or an entry point of a package that was installed beside this one, in the
+A new source, target or bus is one line here, or an entry point of a package that was installed beside this one, in the
 group `cdcflow.sources` or `cdcflow.targets`: its name is the scheme, its value the module. The module has
 
     Config                      a pydantic model with `url: str` and the connector's options, extra="forbid"
     open(config, context)       -> Source or Target; connects to nothing yet
     open_store(config, context) -> Store; only where a target holds the state in a way of its own
+    TYPED_DOCUMENTS             True where a target reads `codecs.mysqldocuments` (see `model.context`)
+
+A bus is a package with two such modules, `source` and `target`. Its source may be a `model.sharing.SharedSource`.
 """
 
 from __future__ import annotations
@@ -45,6 +48,14 @@ TARGETS: Final[Mapping[str, str]] = MappingProxyType(
         "sqlite": "cdcflow.targets.sqlite",
     }
 )
+# Brokers between pipelines: each package has a module `source` and a module `target`.
+BUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "kafka": "cdcflow.bus.kafka",
+        "amqp": "cdcflow.bus.rabbitmq",
+        "amqps": "cdcflow.bus.rabbitmq",
+    }
+)
 # Where a target's state is kept: a function of the URL. A target's module may have `open_store` instead.
 STORES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -56,7 +67,10 @@ STORES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_BUILT_IN: Final[Mapping[Side, Mapping[str, str]]] = {"source": SOURCES, "target": TARGETS}
+_BUILT_IN: Final[Mapping[Side, Mapping[str, str]]] = {
+    "source": {**SOURCES, **{scheme: f"{package}.source" for scheme, package in BUSES.items()}},
+    "target": {**TARGETS, **{scheme: f"{package}.target" for scheme, package in BUSES.items()}},
+}
 
 
 class Connector(Protocol):
@@ -94,6 +108,20 @@ class Opened(Protocol):
 
     @property
     def context(self) -> Context: ...
+
+    @property
+    def state_url(self) -> str:
+        """Where the state is kept when the target cannot hold it."""
+
+
+def holds_state(target: Endpoint) -> bool:
+    """Return whether a target keeps the pipeline's state itself."""
+    return target.scheme in STORES or hasattr(target.connector, "open_store")
+
+
+def built_in(side: Side) -> Mapping[str, str]:
+    """Return the module of each URL scheme that needs no other package."""
+    return _BUILT_IN[side]
 
 
 def schemes(side: Side) -> list[str]:
@@ -148,19 +176,16 @@ def open_target(config: Opened) -> Target:
 
 
 def open_store(config: Opened) -> Store:
-    """Return where the pipeline's state is kept.
-
-    Raises:
-        ConfigError: the target cannot hold it.
-    """
+    """Return where the pipeline's state is kept: with the target, else behind `config.state_url`. Connects to nothing
+    yet."""
     target = config.target
     own = getattr(target.connector, "open_store", None)
     if own is not None:
         return cast("Store", own(target.options, config.context))
-    if target.scheme not in STORES:
-        raise ConfigError(f"a {target.scheme}:// target cannot hold the pipeline's state", at=target.address)
-    module, _, name = STORES[target.scheme].partition(":")
-    url = getattr(target.options, "url")  # noqa: B009 - every connector's Config has it
+    # A target that cannot hold it has it in a database of its own.
+    opener = STORES.get(target.scheme, STORES["sqlite"])
+    url = getattr(target.options, "url") if target.scheme in STORES else config.state_url  # noqa: B009 - all have it
+    module, _, name = opener.partition(":")
     return cast("Store", getattr(import_module(module), name)(url))
 
 

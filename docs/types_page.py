@@ -171,10 +171,13 @@ key.
 
 ## Between MySQL and MariaDB
 
-A column keeps its type, character set and collation, and loses nothing, with one exception: MySQL reads a number with
-a fraction in a `json` document as a DOUBLE, so a DECIMAL that SQL put into one (`json_object('price', price)`) is a
-DOUBLE in another MySQL: `1.50` becomes `1.5`, and of more than 17 digits the last are lost. MariaDB refuses documents
-that are nested more than 31 times. Where the other server has no such type:
+A column keeps its type, character set and collation, and loses nothing. Values that SQL put into a `json` document
+keep their types from MySQL to MySQL: DECIMAL, DATE, TIME, DATETIME, TIMESTAMP, and bytes with the kind of column that
+they came from (`json_object('price', price)` is a DECIMAL there, too). Such rows are written by INSERT instead of LOAD
+DATA. Not kept is that a whole number came from an unsigned column: it is an INTEGER of the same value, unless it is
+past 2^63-1. A value that cannot be made at the target stops the run with table and key. MariaDB, whose JSON is text,
+has the text that MySQL prints, and refuses documents that are nested more than 31 times: the run stops with table and
+key. Where the other server has no such type:
 
 | type | from MySQL in MariaDB | from MariaDB in MySQL |
 | --- | --- | --- |

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 import pytest
 
@@ -19,9 +20,12 @@ from cdcflow.codecs import loading
 from tests.servers.commands import Commands, PipelineFolder, Running
 from tests.servers.database import Database, drop_database, make_database
 from tests.servers.fleet import Fleet, MysqlLike, PostgresServer
+from tests.servers.kafka_server import Kafka
 from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
 from tests.servers.mysql_server import MysqlServer
 from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq_server import RabbitMq
+from tests.servers.registry_server import SchemaRegistry
 
 ROOT = Path(__file__).parent.parent
 _pipeline_numbers = itertools.count(1)
@@ -48,6 +52,30 @@ def pytest_configure(config: pytest.Config) -> None:
         for built in source.parent.glob(source.stem + ".*.so"):
             if built.stat().st_mtime < source.stat().st_mtime:
                 raise pytest.UsageError(f"{built.name} is older than its source: run `make compile`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, in one test process, the tests that share what takes long to make (`--dist loadgroup`)."""
+    for item in items:
+        group = _group(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the name of an item's group: of a server that few tests need, or of a fixture of its module."""
+    names = getattr(item, "fixturenames", ())
+    module = item.nodeid.partition("::")[0]
+    for name in ("kafka_cluster", "schema_registry", "rabbitmq"):
+        if name in names:
+            return name
+    if "kafka" in names:
+        return f"kafka-{crc32(module.encode()) % 2}"  # two brokers: one would have the longest queue of all
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    shared = [name for name, made in definitions.items() if name in names and made[-1].scope == "module"]
+    return "-".join([module, *(str(parameters[name]) for name in shared if name in parameters)]) if shared else ""
 
 
 def pytest_report_header() -> list[str]:
@@ -213,6 +241,44 @@ def mariadb_target_db(mariadb_target: MysqlLike, new_mysql_database: MakeMysqlDa
     return new_mysql_database(mariadb_target, "target")
 
 
+@pytest.fixture(scope="session")
+def kafka(fleet: Fleet) -> Kafka:
+    """Kafka of one broker, without logins; a test takes topic names of its own."""
+    return fleet.bus.kafka()
+
+
+@pytest.fixture(scope="module")
+def kafka_cluster(fleet: Fleet) -> Iterator[Kafka]:
+    """Three Kafka brokers for the tests of one module, which may stop and kill them: `.brokers[0].kill()`."""
+    cluster = fleet.bus.kafka_cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def new_kafka(fleet: Fleet) -> Callable[..., Kafka]:
+    """`new_kafka(security="sasl_ssl", settings={"message.max.bytes": "1000"})`: a Kafka of this test alone."""
+    return fleet.bus.kafka_alone
+
+
+@pytest.fixture(scope="session")
+def schema_registry(fleet: Fleet) -> SchemaRegistry:
+    """A schema registry with Confluent's API; what was registered is lost when it is stopped."""
+    return fleet.bus.registry()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(fleet: Fleet) -> RabbitMq:
+    """RabbitMQ with streams and the management API; a test takes queue names of its own."""
+    return fleet.bus.rabbitmq()
+
+
+@pytest.fixture
+def new_rabbitmq(fleet: Fleet) -> Callable[[], RabbitMq]:
+    """`new_rabbitmq()`: a RabbitMQ of this test alone."""
+    return fleet.bus.rabbitmq_alone
+
+
 @pytest.fixture
 def new_pipeline(tmp_path: Path) -> Callable[[Database, Database], PipelineFolder]:
     """`new_pipeline(source, target)`: config and rules for any pair, every table of `public`, in `tmp_path`."""
@@ -233,9 +299,9 @@ def pipeline_dir(
 
 
 @pytest.fixture
-def commands(tmp_path: Path, new_database: MakeDatabase) -> Iterator[Commands]:
+def commands(request: pytest.FixtureRequest, tmp_path: Path, new_database: MakeDatabase) -> Iterator[Commands]:
     """Processes of cdcflow in `tmp_path`; ended before the databases are dropped."""
-    commands = Commands(tmp_path)
+    commands = Commands(tmp_path, forked=request.node.get_closest_marker("own_interpreter") is None)
     yield commands
     commands.end()
 

@@ -85,6 +85,12 @@ class Bars:
         return text
 
 
+def _waiting(tally: Tally) -> dict[str, int]:
+    """Return what waits at the source: bytes of its log, or messages of a broker."""
+    waiting = {"lag_bytes": tally.lag_bytes, "lag_messages": tally.lag_messages}
+    return {name: count for name, count in waiting.items() if count is not None}
+
+
 def total_share(copies: list[CopyOf]) -> float:
     """Return how much of all tables is copied, each weighed by its size."""
     weights = [max(copy.total_bytes_estimate, copy.nbytes, 1) for copy in copies]
@@ -102,6 +108,8 @@ def stream_line(tally: Tally) -> Text:
     parts = [f"lag {human_seconds(tally.lag_seconds)}"]
     if tally.lag_bytes:
         parts[0] += f" ({human_bytes(tally.lag_bytes)})"
+    if tally.lag_messages:
+        parts[0] += f" ({tally.lag_messages:,} messages)"
     parts.append(f"{tally.change_rate.per_second:,.0f} rows/s")
     parts.append(f"{tally.changes:,} changes")
     counts = tally.counts()
@@ -175,7 +183,7 @@ def _lines(tally: Tally, over: threading.Event) -> None:
                 changes=changes,
                 rows_per_second=round(changes_rate),
                 lag_seconds=round(tally.lag_seconds, 3),
-                lag_bytes=tally.lag_bytes,
+                **_waiting(tally),
                 position=tally.durable,
             )
             said_changes = changes

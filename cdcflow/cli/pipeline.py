@@ -175,7 +175,7 @@ def print_summary(report: Report) -> None:
         changes, transactions = _counted(report.changes_applied, "change"), _counted(report.transactions, "transaction")
         parts.append(f"applied {changes} in {transactions}")
     said = ", ".join(parts) or "nothing new"
-    at = f", at {report.position}" if report.position else ""
+    at = f", at {_brief(report.position)}" if report.position else ""
     print(f"{said} in {human_seconds(report.seconds)}{at}", file=sys.stderr)
     for name, (reason, do) in report.failed.items():
         lines = "\n        ".join(do.splitlines())
@@ -184,3 +184,10 @@ def print_summary(report: Report) -> None:
 
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _brief(position: str) -> str:
+    """Return a position for a person: that of a bus names each share."""
+    from cdcflow.model.position import Shares
+
+    return Shares.parse(position).brief() if position.startswith("{") else position

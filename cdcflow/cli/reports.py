@@ -12,6 +12,8 @@ import click
 from cdcflow.cli.options import Settings, as_json, common, common_without_logs
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cdcflow.model.check import Finding
 
 LEVEL_STYLES: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "blocker": "bold red"}
@@ -120,6 +122,9 @@ def print_status(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
     for line in status_lines(found):
         console.print(Text.assemble(*line), soft_wrap=True)
+    if found.get("shares"):
+        console.print()
+        print_shares(console, found["shares"])
     tables = found.get("tables") or []
     if not tables:
         return
@@ -145,6 +150,23 @@ def print_status(found: dict[str, Any]) -> None:
                 console.print(Text(f"  do: {table['hint']}", style="bold"), soft_wrap=True)
 
 
+def print_shares(console: Console, shares: Sequence[dict[str, Any]]) -> None:
+    """Print what each share of a bus is at, and which instance had it last."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("share", "instance"):
+        grid.add_column(name, overflow="fold")
+    for name in ("read", "waiting"):
+        grid.add_column(name, justify="right")
+    for share in shares:
+        owner = share["owner"]
+        instance = f"{owner.get('host', '')}, process {owner.get('process', '')}" if owner else ""
+        waiting = f"{share['waiting']:,}" if "waiting" in share else "unknown"
+        grid.add_row(str(share["share"]), instance, f"{share['place']:,}", waiting)
+    console.print(grid)
+
+
 def status_lines(found: dict[str, Any]) -> list[list[str | tuple[str, str]]]:
     """Return the lines above the table: pipeline, position, lag, retained log."""
     from cdcflow.cli.tally import human_bytes
@@ -160,8 +182,16 @@ def status_lines(found: dict[str, Any]) -> list[list[str | tuple[str, str]]]:
     running = found.get("running")
     if running is not None:
         add("running", "yes" if running else "no", "green" if running else "yellow")
-    position = found.get("position")
-    add("position", position or "none yet: nothing was copied")
+    shares = found.get("shares")
+    if shares is None:
+        add("position", found.get("position") or "none yet: nothing was copied")
+    else:
+        read = sum(share["place"] for share in shares)
+        add("position", f"{read:,} messages in {len(shares)} shares" if shares else "none yet: nothing was read")
+        if any("waiting" in share for share in shares):
+            add("lag", f"{sum(share.get('waiting', 0) for share in shares):,} messages")
+    if found.get("source_error"):
+        add("source", found["source_error"], "yellow")
     if found.get("lag_bytes") is not None:
         add("lag", human_bytes(found["lag_bytes"]))
     if found.get("retained_bytes") is not None:

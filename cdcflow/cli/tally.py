@@ -74,6 +74,7 @@ class Tally:
         self.transactions = 0
         self.lag_seconds = 0.0
         self.lag_bytes: int | None = None
+        self.lag_messages: int | None = None
         self.durable = ""
         self.retained_bytes: int | None = None
         self.restarts = 0
@@ -101,6 +102,9 @@ class Tally:
 
     def position(self, durable: str, lag_bytes: int | None, lag_seconds: float) -> None:
         self.durable, self.lag_bytes, self.lag_seconds = durable, lag_bytes, lag_seconds
+
+    def waiting(self, messages: int) -> None:
+        self.lag_messages = messages
 
     def retained(self, nbytes: int) -> None:
         self.retained_bytes = nbytes

@@ -42,6 +42,10 @@ from cdcflow.codecs.frames_cy import MessageError
 _ORDER = sys.byteorder
 _NULL = cython.declare(cython.int, -1)
 _UNREAL = cython.declare(cython.Py_ssize_t, -2)
+
+# From this size on a binary value goes into its frame raw, in half the room that its hex digits take.
+RAW_BYTES = cython.declare(cython.Py_ssize_t, 1048576)
+
 _LONGEST_CELL = cython.declare(cython.Py_ssize_t, 0x7FFFFFFF)
 
 
@@ -241,6 +245,13 @@ def _string(
             at = mapped(arena.data, at, p, start, count, cython.cast(cython.p_uchar, PyBytes_AS_STRING(table)))
         else:
             at = mapped(arena.plain, at, p, start, count, table)
+    elif kind == 28 and count >= RAW_BYTES:  # a raw cell
+        if count > 0x7FFFFFF0:
+            raise MessageError("a value of more than two gigabytes")
+        arena.reserve(count + 4)
+        arena.int32(cython.cast(cython.int, -3 - count))
+        arena.copy(p, start, count)
+        return 0
     elif kind == 28:  # bytes; the zeros that the log leaves out at the end of a BINARY are put back
         _room(arena, 2 * (count if count > detail else detail) + 6)
         if cython.compiled:

@@ -18,6 +18,8 @@ cdef class RowShape:
     cdef list defaults
     cdef JsonText json
     cdef int current
+    cdef public bint lean  # of an old row only the key is needed, so large values are not kept
+    cdef public bint dropping  # the image that is read now is such an old row
 
     cdef Py_ssize_t image(self, Arena arena, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t present, bint fill) except? -1
     cdef Py_ssize_t partial(self, Arena before, Arena after, unsigned char *p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t before_present, Py_ssize_t after_present) except? -1

@@ -41,6 +41,9 @@ __all__ = ["MessageError", "MissingValue", "PartialValue", "RowShape", "UnrealDa
 _NULL = cython.declare(cython.int, -1)
 _ABSENT = cython.declare(cython.int, -2)
 
+# An old value of this size is not kept where only the key of the old row is needed. No key has one.
+_LARGE = cython.declare(cython.Py_ssize_t, 4194304)
+
 
 class PartialValue(MessageError):
     """A change of a JSON document whose old value the log does not hold."""
@@ -93,10 +96,12 @@ class RowShape:
         self.names = []
         self.objects = []
         self.defaults = []
-        self.json = JsonText()
+        self.json = JsonText(any(form.typed for form in forms))
         self.json_columns = 0
         self.width = 0
         self.current = -1
+        self.lean = False
+        self.dropping = False
         for index, form in enumerate(forms):
             planned = plan(form)
             self.kinds[index] = planned.kind
@@ -319,7 +324,10 @@ class RowShape:
             if size > end - at:
                 raise MessageError("a row ends inside a value")
             if self.kept[index]:
-                if patch:
+                if self.dropping and size >= _LARGE and 25 <= self.kinds[index] <= 28:
+                    arena.reserve(4)
+                    arena.int32(_ABSENT)
+                elif patch:
                     self._patched(arena, index, p, at, size)
                 else:
                     cell(
@@ -374,4 +382,5 @@ class RowShape:
             raise PartialValue("a change of a document whose old value is not in the log")
         if size == -2:
             raise MessageError("a change of a document where there was none")
-        return text_cell(arena, mysqljsondiff.patched(p[was : was + size], p[start : start + count]))
+        document = mysqljsondiff.patched(p[was : was + size], p[start : start + count], typed=self.json.typed)
+        return text_cell(arena, document)

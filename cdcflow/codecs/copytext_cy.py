@@ -68,6 +68,11 @@ def copy_text(
                     raise ImageError("a row image ends inside a cell")
                 cells[index] = _escaped(buffer[at : at + length])
                 at += length
+            elif length < -2:
+                if at - 3 - length > len(buffer):
+                    raise ImageError("a row image ends inside a cell")
+                cells[index] = b"\\\\x" + buffer[at : at - 3 - length].hex().encode()
+                at += -3 - length
             else:
                 cells[index] = b"\\N" if length == -1 else None
         try:
@@ -157,6 +162,10 @@ def _compiled_copy_text(
                         if length > limit - at:
                             raise ImageError("a row image ends inside a cell")
                         at += length
+                    elif length < -2:
+                        if -3 - cython.cast(cython.Py_ssize_t, length) > limit - at:
+                            raise ImageError("a row image ends inside a cell")
+                        at += -3 - cython.cast(cython.Py_ssize_t, length)
                 for index in range(chosen):
                     if size >= _BLOCK:
                         write(PyBytes_FromStringAndSize(cython.cast(cython.p_char, out), size))
@@ -166,11 +175,32 @@ def _compiled_copy_text(
                         size += 1
                     length = lengths[wanted[index]]
                     if length < 0:
-                        if length != -1:
+                        if length == -2:
                             raise ImageError("an absent cell was asked for")
                         out[size] = 92
                         out[size + 1] = 78
                         size += 2
+                        if length == -1:
+                            continue
+                        out[size - 1] = 92  # in COPY text a backslash is doubled
+                        out[size] = 120
+                        size += 1
+                        at = cells[wanted[index]]
+                        end = at - 3 - length
+                        while at < end:
+                            limit = at + (room - size - 8) // 2
+                            if limit > end:
+                                limit = end
+                            while at < limit:
+                                byte = base[at] >> 4
+                                out[size] = 48 + byte if byte < 10 else 87 + byte
+                                byte = base[at] & 15
+                                out[size + 1] = 48 + byte if byte < 10 else 87 + byte
+                                size += 2
+                                at += 1
+                            if size >= _BLOCK:
+                                write(PyBytes_FromStringAndSize(cython.cast(cython.p_char, out), size))
+                                size = 0
                         continue
                     at = cells[wanted[index]]
                     end = at + length

@@ -1,4 +1,6 @@
 # C declarations of frames_cy.py: the compiler reads them, plain Python does not.
+cdef unsigned char *pointer(bytes text) noexcept
+
 cdef class Arena:
     cdef unsigned char *data
     cdef Py_ssize_t size

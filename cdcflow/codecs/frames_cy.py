@@ -29,6 +29,15 @@ class MessageError(ValueError):
     """A message does not have the form that the protocol says."""
 
 
+@cython.cfunc
+@cython.exceptval(check=False)
+def pointer(text: bytes) -> cython.p_uchar:
+    """Return where bytes are; plain Python has the bytes themselves."""
+    if cython.compiled:
+        return cython.cast(cython.p_uchar, PyBytes_AS_STRING(text))
+    return text
+
+
 @cython.final
 @cython.cclass
 class Arena:
@@ -120,7 +129,7 @@ class Arena:
                 memmove(self.data, self.data + count, self.size - count)
             self.size -= count
             # A value of many megabytes came by: do not keep its room for ever.
-            if self.capacity > 67108864 and self.size < 1048576:
+            if self.capacity > 50331648 and self.size < 1048576:
                 self.data = cython.cast(cython.p_uchar, realloc(self.data, 1048576))
                 self.capacity = 1048576
         else:

@@ -112,7 +112,7 @@ class KeyTable:
             if at + 4 > end:
                 raise ImageError("a row image ends before its key")
             length = _int32(p, at)
-            size = 4 + (length if length > 0 else 0)
+            size = 4 + (length if length > 0 else -3 - cython.cast(cython.Py_ssize_t, length) if length < -2 else 0)
             if at + size > end:
                 raise ImageError("a row image ends inside its key")
             if key[index]:

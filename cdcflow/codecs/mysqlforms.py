@@ -89,6 +89,7 @@ class ColumnForm:
         zero_dates: `null`, `epoch` or `fail`, for dates that no calendar has.
         default: canonical text of what an insert without the column holds; None is NULL.
         keep: the column is one of the frame's.
+        typed: behind a JSON document stands what its values are (see `mysqldocuments`).
     """
 
     type: int
@@ -102,6 +103,7 @@ class ColumnForm:
     default: bytes | Missing | None = NO_DEFAULT
     keep: bool = True
     name: str = ""
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ cdef class JsonText:
     cdef Arena arena
     cdef unsigned char *p
     cdef Py_ssize_t budget
+    cdef bint typed
+    cdef Py_ssize_t values  # written so far of the document
+    cdef list types  # (number, type) of the values of an SQL type
 
     cdef int write(self, Arena arena, unsigned char *p, Py_ssize_t start, Py_ssize_t count) except? -1
     cdef int _value(self, int kind, Py_ssize_t at, Py_ssize_t end, int depth) except? -1

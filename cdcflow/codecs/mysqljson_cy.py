@@ -35,9 +35,14 @@ else:
     copied, is_utf8, packed = _text.copied, _text.is_utf8, loading.plain("cdcflow.codecs.binlogtime_cy").packed
 
 from cdcflow.codecs.frames_cy import MessageError
+from cdcflow.codecs.mysqldocuments import marks
 
 # The server's own limit (JSON_DOCUMENT_MAX_DEPTH).
 _DEEPEST = cython.declare(cython.int, 100)
+
+# Nine words of nine digits: the digits before the point are counted by whole words, so that a DECIMAL(65,30) may say
+# that it has 66 (seen on 9.7).
+_MOST_DIGITS = cython.declare(cython.int, 81)
 
 # Behind how many characters the server's base64 starts a new line, inside of a JSON string.
 _BASE64_LINE = 76
@@ -48,7 +53,12 @@ _LITERALS = (b"null", b"true", b"false")
 @cython.final
 @cython.cclass
 class JsonText:
-    """Writes documents, one at a time."""
+    """Writes documents, one at a time. `typed`: behind each what `mysqldocuments` reads, where it holds SQL types."""
+
+    def __init__(self, typed: bool = False):
+        self.typed = typed
+        self.values = 0
+        self.types = list[tuple[int, int]]()
 
     def text(self, document: bytes) -> bytes:
         """Return a document's text.
@@ -92,13 +102,20 @@ class JsonText:
         self.budget = count
         if count == 0:
             return self._add(b"null")
-        return self._value(p[start], start + 1, start + count, 0)
+        self.values = 0
+        if self.types:
+            self.types = list[tuple[int, int]]()
+        self._value(p[start], start + 1, start + count, 0)
+        if self.types:
+            self._add(marks(self.types))
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1)
     def _value(self, kind: cython.int, at: cython.Py_ssize_t, end: cython.Py_ssize_t, depth: cython.int) -> cython.int:
         """Append the value of a type that starts at `at` and has to end before `end`."""
         size: cython.Py_ssize_t
+        self.values += 1
         if kind < 4:
             return self._container(kind, at, end, depth + 1)
         if kind == 4:
@@ -304,10 +321,12 @@ class JsonText:
         if length > end - at:
             raise MessageError("a JSON document ends inside a value")
         self._spend(length + 2)
+        if self.typed:
+            self.types.append((self.values - 1, type_))
         if type_ == 246:  # precision, scale, DECIMAL
             if (
                 length < 2
-                or not 1 <= self.p[at] <= 65
+                or not 1 <= self.p[at] <= _MOST_DIGITS
                 or self.p[at + 1] > self.p[at]
                 or decimal_size(self.p[at], self.p[at + 1]) != length - 2
             ):

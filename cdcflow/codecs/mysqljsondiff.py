@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from cdcflow.codecs.frames_cy import MessageError
+from cdcflow.codecs.mysqldocuments import marks
 from cdcflow.codecs.mysqljson_cy import JsonText
 
 _REPLACE: Final = 0
@@ -28,12 +30,19 @@ _LEG: Final = re.compile(
 Node = Any
 
 
+class _Typed(bytes):
+    """The text of a value of an SQL type."""
+
+    type: int
+
+
 class _Position(int):
     """A place in an array; negative counts from its end, -1 being the last."""
 
 
-def patched(document: bytes, changes: bytes) -> bytes:
-    """Apply changes to a binary document, in their order; return the text of what becomes of it.
+def patched(document: bytes, changes: bytes, *, typed: bool = False) -> bytes:
+    """Apply changes to a binary document, in their order; return the text of what becomes of it, and with `typed`
+    behind it what `mysqldocuments` reads, as `JsonText` does.
 
     Raises:
         MessageError: the document or a change is malformed, or a change does not fit the document.
@@ -53,6 +62,9 @@ def patched(document: bytes, changes: bytes) -> bytes:
         (_replace if operation == _REPLACE else _insert)(root, legs, _tree(value))
     parts: list[bytes] = []
     _print(root[0], parts, 0)
+    types = [(number, node.type) for number, node in enumerate(_all(root[0])) if isinstance(node, _Typed)]
+    if typed and types:
+        parts.append(marks(types))
     return b"".join(parts)
 
 
@@ -118,6 +130,9 @@ class _Document:
             self.budget -= 1
             if kind in (12, 15):
                 self.budget -= len(text) // 6
+            if kind == 15:
+                text = _Typed(text)
+                text.type = self.data[at]
             return self._checked(text)
         unit = 4 if kind & 1 else 2
         if depth >= _DEEPEST or end - at < 2 * unit:
@@ -160,6 +175,22 @@ class _Document:
         return node
 
 
+def _all(node: Node) -> Iterator[Node]:
+    """Yield every node in the order of the text, a container before what is in it."""
+    yield node
+    if isinstance(node, dict):
+        for key in _sorted(node):
+            yield from _all(node[key])
+    elif isinstance(node, list):
+        for inner in node:
+            yield from _all(inner)
+
+
+def _sorted(node: dict[bytes, Node]) -> list[bytes]:
+    """Return the keys in the server's order: the shorter first."""
+    return sorted(node, key=lambda key: (len(key), key))
+
+
 def _print(node: Node, parts: list[bytes], depth: int) -> None:
     if depth > _DEEPEST:
         raise MessageError("a JSON document is too deep")
@@ -171,8 +202,7 @@ def _print(node: Node, parts: list[bytes], depth: int) -> None:
             _print(item, parts, depth + 1)
         parts.append(b"]" if node else b"[]")
     else:
-        # The server's order of keys: the shorter first.
-        for index, key in enumerate(sorted(node, key=lambda key: (len(key), key))):
+        for index, key in enumerate(_sorted(node)):
             parts.append(b", " if index else b"{")
             parts.append(_quoted(key))
             parts.append(b": ")

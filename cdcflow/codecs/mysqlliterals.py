@@ -1,13 +1,15 @@
 """How one cell of canonical text becomes what a MySQL column takes: as bytes, as LOAD DATA text, as an SQL literal.
 
 LOAD DATA: https://dev.mysql.com/doc/refman/8.0/en/load-data.html; literals:
-https://dev.mysql.com/doc/refman/8.0/en/literals.html (without NO_BACKSLASH_ESCAPES). `mysqlload_cy` does the same for
+https://dev.mysql.com/doc/refman/8.0/en/literals.html (without NO_BACKSLASH_ESCAPES). `mysqlblocks_cy` does the same for
 whole rows, the frequent kinds by itself.
 """
 
 from __future__ import annotations
 
 import struct
+
+from cdcflow.codecs import mysqldocuments
 
 # How a column's canonical text becomes what the target's column takes.
 TEXT = 0  # as it is
@@ -22,6 +24,8 @@ PADDED = 8  # trailing spaces go: a CHAR column does not keep them
 YEAR = 9  # 0 -> 0000, which would be read as the year 2000
 FLAG = 10  # t, f -> the byte 1 or 0, for a BIT column
 SINGLE = 11  # as it is, but for the largest number of single precision
+DOCUMENT = 12  # a JSON document, with the types of its values where they are told; those take a literal
+UNTYPED = 13  # its text alone, for a column that is not JSON
 
 # The shortest text of the largest number is larger than it, and the server refuses what is out of range before it
 # rounds.
@@ -68,6 +72,10 @@ def converted(kind: int, text: bytes) -> bytes:
         return b"0000" if text == b"0" else text
     if kind == SINGLE:
         return _LARGEST_SINGLE.get(text, text)
+    if kind == UNTYPED:
+        return mysqldocuments.untyped(text)
+    if kind == DOCUMENT and text[-1:] == mysqldocuments.END:
+        return _strange("document without types")
     return text
 
 
@@ -80,6 +88,11 @@ def literal(kind: int, text: bytes) -> bytes:
     if kind == BITS:
         converted(kind, text)
         return b"b'" + text + b"'"
+    if kind == DOCUMENT:
+        try:
+            return mysqldocuments.expression(text, quoted)
+        except mysqldocuments.DocumentError as error:
+            raise ImageError(str(error)) from None
     value = converted(kind, text)
     if kind in (BYTES, GEOMETRY, VECTOR, FLAG):
         return b"X'" + value.hex().encode() + b"'"

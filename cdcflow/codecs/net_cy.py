@@ -33,6 +33,7 @@ _ABSENT = (-2).to_bytes(4, _ORDER, signed=True)
 _EXISTED = cython.declare(cython.int, 1)  # the row was there before the batch
 _ALIVE = cython.declare(cython.int, 2)  # the row is there now
 _PARTIAL = cython.declare(cython.int, 4)  # its image has absent cells
+_GONE = cython.declare(cython.int, 8)  # of a replayed frame: it was deleted, so what updates it finds nothing
 
 # No image. Any other negative reference is -1 - the number of a merged image.
 _NOTHING = cython.declare(cython.longlong, -(1 << 62))
@@ -48,7 +49,7 @@ class Netted:
     masks: distinct sets of absent columns, as bytes, one byte a column (1 absent); number 0 is "none absent".
     deleted: native int64 pairs (start, size) into `keys`: the key cells one behind the other.
     exact: the changes must be applied one by one: a key holds NULL, or a row changed its key and keeps a
-        value that the log does not have.
+        value that the log does not have, or changed it in a replayed frame.
     """
 
     __slots__ = ("deleted", "exact", "inserted", "keys", "masks", "merged", "updated", "updated_masks")
@@ -121,6 +122,8 @@ def _absent(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, wi
             at += length
         elif length == -2:
             found = 1
+        elif length < -2:
+            at += -3 - cython.cast(cython.Py_ssize_t, length)
     if at != end:
         raise ImageError("a row image is longer than its cells")
     return found
@@ -134,8 +137,13 @@ def net(
     before_sizes: bytes,
     width: int,
     key_columns: tuple,
+    replayed: bool = False,
 ) -> Netted:
     """Net a frame (see `model.frame.RowBatch`) by the columns at `key_columns`.
+
+    `replayed`: what the frame says of rows before it says nothing about the target, which may hold later ones. Each
+    key's outcome is then what one statement after the other would leave: an inserted row overwrites, an update that
+    stands alone may miss, and every last deletion is carried out.
 
     Raises:
         ImageError: the frame is not what it says.
@@ -161,6 +169,7 @@ def net(
     reference: cython.longlong
     earlier: cython.longlong
     partial: cython.int
+    replays: cython.bint = replayed
     if cython.compiled:
         ops_at = cython.cast(cython.p_uchar, PyBytes_AS_STRING(ops))
         a = cython.cast(cython.p_uchar, PyBytes_AS_STRING(after))
@@ -181,7 +190,7 @@ def net(
             entry = keys.entry(a, a_start, a_end, key, 0)
             if entry < 0:
                 return _exact()
-            _set(keys, entry, (_flag(keys, entry) & _EXISTED) | _ALIVE, a_start)
+            _set(keys, entry, (0 if replays else _flag(keys, entry) & _EXISTED) | _ALIVE, a_start)
         elif op == 0x55:  # U
             partial = _absent(a, a_start, a_end, columns)
             reference = a_start
@@ -192,8 +201,12 @@ def net(
                 entry = keys.entry(a, a_start, a_end, key, 0)
             else:
                 old = entry = keys.entry(a, a_start, a_end, key, _EXISTED)
-            if entry < 0:
+            if entry < 0 or (replays and old != entry):
                 return _exact()
+            if replays and _flag(keys, entry) & _GONE:
+                a_start = a_end
+                b_start = b_end
+                continue
             if partial:
                 earlier = _image_of(keys, old)
                 if earlier != _NOTHING:
@@ -211,7 +224,7 @@ def net(
             entry = keys.entry(b, b_start, b_end, key, _EXISTED)
             if entry < 0:
                 return _exact()
-            _set(keys, entry, _flag(keys, entry) & _EXISTED, _NOTHING)
+            _set(keys, entry, (_EXISTED | _GONE) if replays else _flag(keys, entry) & _EXISTED, _NOTHING)
         else:
             raise ImageError(f"unknown operation {op}")
         a_start = a_end
@@ -322,11 +335,17 @@ class _Numbers:
 # What follows is for partial images only: rare enough for plain Python.
 
 
+def _extent(buffer: bytes, at: int) -> int:
+    """Return how many bytes stand behind the length at `at`."""
+    length = int.from_bytes(buffer[at : at + 4], _ORDER, signed=True)
+    return max(length, 0) if length >= -2 else -3 - length
+
+
 def _cells(image: bytes) -> list:
     found: list = []
     at = 0
     while at < len(image):
-        size = 4 + max(int.from_bytes(image[at : at + 4], _ORDER, signed=True), 0)
+        size = 4 + _extent(image, at)
         found.append(image[at : at + size])
         at += size
     return found
@@ -339,7 +358,7 @@ def _image(buffer: bytes, start: cython.Py_ssize_t, width: cython.int) -> bytes:
     for _ in range(width):
         if end + 4 > len(buffer):
             raise ImageError("a row image ends before its cells")
-        end += 4 + max(int.from_bytes(buffer[end : end + 4], _ORDER, signed=True), 0)
+        end += 4 + _extent(buffer, end)
     if end > len(buffer):
         raise ImageError("a row image ends inside a cell")
     return buffer[start:end]

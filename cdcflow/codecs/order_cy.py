@@ -62,7 +62,8 @@ def _cell(after: bytes, merged: bytes, reference: int, place: int) -> bytes:
     for index in range(place + 1):
         if at + 4 > len(buffer):
             raise ImageError("a row image ends before its key")
-        length = max(int.from_bytes(buffer[at : at + 4], _ORDER, signed=True), 0)
+        length = int.from_bytes(buffer[at : at + 4], _ORDER, signed=True)
+        length = max(length, 0 if length >= -2 else -3 - length)
         at += 4
         if at + length > len(buffer):
             raise ImageError("a row image ends inside a cell")
@@ -140,7 +141,7 @@ def _mark(
         memcpy(cython.address(length), base + at, 4)
         at += 4
         if length < 0:
-            length = 0
+            length = 0 if length >= -2 else -3 - length
         if length > limit - at:
             return -1
         if index < place:

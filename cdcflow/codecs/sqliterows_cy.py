@@ -24,6 +24,7 @@ except ModuleNotFoundError:
     from cdcflow.codecs import shim as cython
 
 if cython.compiled:
+    from cython.cimports.cdcflow.codecs.copylines_cy import unescape
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
     from cython.cimports.cpython.ref import Py_INCREF
     from cython.cimports.cpython.tuple import PyTuple_New, PyTuple_SET_ITEM
@@ -31,10 +32,11 @@ if cython.compiled:
     from cython.cimports.libc.stdlib import free, malloc
     from cython.cimports.libc.string import memchr, memcpy
 
+from cdcflow.codecs.copylines_cy import split
+
 _ORDER = sys.byteorder
 
 _NAN = "NaN"
-_ESCAPES = {0x62: 8, 0x66: 12, 0x6E: 10, 0x72: 13, 0x74: 9, 0x76: 11}
 
 
 class RowError(ValueError):
@@ -95,6 +97,19 @@ def value_of(text: bytes, kind: int) -> object:
     return text.decode()
 
 
+class _Raw:
+    """A large binary value as it is: see `model.frame`."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes):
+        self.raw = raw
+
+    def value(self, kind: int) -> object:
+        """Return what the value's canonical text would become."""
+        return self.raw if kind == 0x78 else value_of(b"\\x" + self.raw.hex().encode(), kind)
+
+
 def _integer(text: bytes):
     digits = text[1:] if text[:1] == b"-" else text
     if not digits.isdigit():
@@ -127,32 +142,15 @@ def _plain_copy_rows(block: bytes, kinds: bytes) -> list:
         raise RowError("a block ends inside a line")
     rows = []
     for line in block.removesuffix(b"\n").split(b"\n"):
-        cells = line.split(b"\t") if kinds else []
-        if len(cells) != len(kinds):
-            raise RowError(f"a line has {len(cells)} columns, its table has {len(kinds)}")
-        values: list = []
-        for cell, kind in zip(cells, kinds):  # noqa: B905 - compared above
-            if cell == b"\\N":
-                values.append(None)
-            else:
-                values.append(value_of(_unescaped(cell) if b"\\" in cell else cell, kind))
-        rows.append(tuple(values))
+        try:
+            cells = split(line, len(kinds))
+        except ValueError as error:
+            raise RowError(str(error)) from None
+        if cells is None:
+            raise RowError(f"a line has not the columns of its table, which has {len(kinds)}")
+        pairs = zip(cells, kinds)  # noqa: B905 - as many
+        rows.append(tuple([None if cell is None else value_of(cell, kind) for cell, kind in pairs]))
     return rows
-
-
-def _unescaped(cell: bytes) -> bytes:
-    out = bytearray()
-    at = 0
-    while at < len(cell):
-        byte = cell[at]
-        at += 1
-        if byte == 0x5C:
-            if at == len(cell):
-                raise RowError("a line ends inside an escape")
-            byte = _ESCAPES.get(cell[at], cell[at])
-            at += 1
-        out.append(byte)
-    return bytes(out)
 
 
 def _plain_image_rows(images: bytes, starts: bytes, width: int, places: tuple, kinds: bytes, absent) -> list:
@@ -172,6 +170,11 @@ def _plain_image_rows(images: bytes, starts: bytes, width: int, places: tuple, k
                 at += length
             elif length == -1:
                 cells[index] = None
+            elif length < -2:
+                if at - 3 - length > len(images):
+                    raise RowError("a row image ends inside a cell")
+                cells[index] = _Raw(images[at : at - 3 - length])
+                at += -3 - length
             elif absent is None and index in places:
                 raise AbsentError("an absent cell was asked for")
             else:
@@ -179,7 +182,11 @@ def _plain_image_rows(images: bytes, starts: bytes, width: int, places: tuple, k
         rows.append(
             tuple(
                 [
-                    value_of(cells[place], kind) if isinstance(cells[place], bytes) else cells[place]
+                    value_of(cells[place], kind)
+                    if isinstance(cells[place], bytes)
+                    else cells[place].value(kind)
+                    if isinstance(cells[place], _Raw)
+                    else cells[place]
                     for place, kind in zip(places, kinds)  # noqa: B905 - as many
                 ]
             )
@@ -273,8 +280,6 @@ def _compiled_copy_rows(block: bytes, kinds: bytes) -> list:
         stop: cython.Py_ssize_t
         length: cython.Py_ssize_t
         column: cython.Py_ssize_t
-        index: cython.Py_ssize_t
-        byte: cython.int
         escaped: cython.bint
         found: cython.p_void
         value: object
@@ -305,18 +310,9 @@ def _compiled_copy_rows(block: bytes, kinds: bytes) -> list:
                     elif end - at == 2 and p[at + 1] == 78:
                         value = None
                     else:
-                        length = 0
-                        index = at
-                        while index < end:
-                            byte = p[index]
-                            index += 1
-                            if byte == 92:
-                                if index == end:
-                                    raise RowError("a line ends inside an escape")
-                                byte = _meant(p[index])
-                                index += 1
-                            plain[length] = cython.cast(cython.uchar, byte)
-                            length += 1
+                        length = unescape(p, at, end, plain, 0)
+                        if length < 0:
+                            raise RowError("a line ends inside an escape")
                         value = _value(plain, 0, length, k[column])
                     Py_INCREF(value)
                     PyTuple_SET_ITEM(row, column, value)
@@ -329,25 +325,6 @@ def _compiled_copy_rows(block: bytes, kinds: bytes) -> list:
         finally:
             free(plain)
     return rows
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def _meant(byte: cython.int) -> cython.int:
-    if byte == 110:
-        return 10
-    if byte == 116:
-        return 9
-    if byte == 114:
-        return 13
-    if byte == 98:
-        return 8
-    if byte == 102:
-        return 12
-    if byte == 118:
-        return 11
-    return byte
 
 
 @cython.cfunc
@@ -398,6 +375,10 @@ def _compiled_image_rows(
                         if length > limit - at:
                             raise RowError("a row image ends inside a cell")
                         at += length
+                    elif length < -2:
+                        if -3 - cython.cast(cython.Py_ssize_t, length) > limit - at:
+                            raise RowError("a row image ends inside a cell")
+                        at += -3 - cython.cast(cython.Py_ssize_t, length)
                 row = PyTuple_New(chosen)
                 for column in range(chosen):
                     length = lengths[wanted[column]]
@@ -406,6 +387,12 @@ def _compiled_image_rows(
                         value = _value(p, at, at + length, k[column])
                     elif length == -1:
                         value = None
+                    elif length < -2:
+                        at = cells[wanted[column]]
+                        raw = PyBytes_FromStringAndSize(
+                            cython.cast(cython.p_char, p + at), -3 - cython.cast(cython.Py_ssize_t, length)
+                        )
+                        value = _Raw(raw).value(k[column])
                     elif absent is None:
                         raise AbsentError("an absent cell was asked for")
                     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,18 @@ class Config:
     batch: Batch
     memory: int
     http: Http | None
+    state: str = field(default="", repr=False)  # URL
+
+    @property
+    def state_url(self) -> str:
+        """Where the state is kept when the target cannot hold it: by default a file beside the configuration."""
+        return self.state or f"sqlite:///{(self.path.parent / f'{self.pipeline}.state.db').absolute()}"
 
     @property
     def context(self) -> Context:
         """What connectors are told of the pipeline."""
-        return Context(self.pipeline, self.memory, self.batch.max_rows, self.batch.max_bytes)
+        typed = bool(getattr(self.target.connector, "TYPED_DOCUMENTS", False))
+        return Context(self.pipeline, self.memory, self.batch.max_rows, self.batch.max_bytes, typed_documents=typed)
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -62,7 +69,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         if end is not None:
             sides[side] = registry.anchored(end, path.parent)
     if settings is not None:
-        more += _together(settings, document)
+        more += _together(settings, document, sides.get("target"))
     problems += [problem for problem in more if problem.place not in unfilled]
     if problems:
         raise refuse(problems)
@@ -76,6 +83,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         settings.batch,
         settings.memory,
         settings.http,
+        settings.state.url if settings.state is not None else "",
     )
 
 
@@ -114,7 +122,7 @@ def _endpoint(side: Side, document: Document, unfilled: set[Place]) -> tuple[End
     return (registry.endpoint(side, scheme, options) if wrong is None else None), problems
 
 
-def _together(settings: Settings, document: Document) -> list[Problem]:
+def _together(settings: Settings, document: Document, target: Endpoint | None) -> list[Problem]:
     """Check keys against one another."""
     problems = []
     given = settings.model_fields_set
@@ -127,8 +135,8 @@ def _together(settings: Settings, document: Document) -> list[Problem]:
     elif "rules" not in given and "tables" not in given:
         do = "add `rules: rules.yaml`, or the rules themselves under `tables:`"
         problems.append(Problem(document.key_place(()), '"rules" is missing', do=do))
-    if settings.state is not None:
-        why = "the target keeps it in its schema cdcflow, so that rows and position commit together"
+    if settings.state is not None and target is not None and registry.holds_state(target):
+        why = "the target keeps it itself, so that rows and position commit together"
         problems.append(
             Problem(document.key_place(("state",)), '"state" has no use with this target', why, "remove it")
         )

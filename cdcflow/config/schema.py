@@ -23,8 +23,8 @@ RULES_SCHEMA: Final = "rules.schema.json"
 def config_schema() -> dict[str, Any]:
     """Return the schema of cdcflow.yaml, with the options of every connector that is built in."""
     schema = _of(Settings, "")
-    schema["properties"]["source"] = _side("source", registry.SOURCES, schema)
-    schema["properties"]["target"] = _side("target", registry.TARGETS, schema)
+    schema["properties"]["source"] = _side("source", registry.built_in("source"), schema)
+    schema["properties"]["target"] = _side("target", registry.built_in("target"), schema)
     schema["oneOf"] = [{"required": ["rules"]}, {"required": ["tables"]}]
     _accept_placeholders(schema)
     return {"$schema": DIALECT, **schema}
@@ -80,7 +80,8 @@ def _tidy(node: Any) -> None:
             _tidy(item)
     if not isinstance(node, dict):
         return
-    if "properties" in node:
+    # A connector may have a key that is called `properties`: its description is a schema, not a table of them.
+    if isinstance(node.get("properties"), dict) and not isinstance(node["properties"].get("type"), str):
         for inner in node["properties"].values():
             inner.pop("title", None)
             # Optional in Python is a key that may be left out, not one that may be null.

@@ -108,7 +108,7 @@ class State(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Database URL.")
+    url: str = Field(repr=False, description="Database URL: sqlite:///, postgresql://, mysql:// or mariadb://.")
 
 
 class Settings(BaseModel):
@@ -136,5 +136,7 @@ class Settings(BaseModel):
     )
     http: Http | None = Field(default=None, description="Metrics, health and status; leave out for none.")
     state: State | None = Field(
-        default=None, description="Where the state is kept when the target cannot hold it. All that are built in can."
+        default=None,
+        description="Where the state is kept when the target cannot hold it (amqp://): by default the SQLite file"
+        " <pipeline>.state.db beside this one.",
     )

@@ -68,7 +68,8 @@ def fail(roster: Roster, table_id: int, error: CdcflowError) -> None:
     """Fail a table with what happened to it."""
 
     def failed(record: TableRecord) -> TableRecord:
-        reason = error.what if not error.at else f"{error.what} ({error.at})"
+        reason = f"{error.what}: {error.why}" if error.why else error.what
+        reason = f"{reason} ({error.at})" if error.at else reason
         again = f"cdcflow resync {record.source}"
         do = error.do if again in error.do else f"{error.do}; then {again}" if error.do else again
         return lifecycle.failed(record, reason, do)
@@ -238,6 +239,8 @@ class Round:
 
         blocks = self._watched(snapshot.read(job.route, chunk), job)
         done = loader.load(job.route, chunk, blocks, record, merge=job.merge or bool(chunk.changed_since))
+        if not self._parts.target.capabilities.transactional:
+            self._parts.store.record(self._pipeline, self._roster.epoch, done)
         with self._changed:
             job.left -= 1
             job.rows += done.rows

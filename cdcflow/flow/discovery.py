@@ -46,6 +46,8 @@ class Keeper:
         self._lock = threading.Lock()
         self._whole: set[int] = set()
         self._told: set[str] = set()
+        self._compared: frozenset[int] = frozenset()  # live tables whose fingerprints were looked at
+        self._woken_for: frozenset[int] = frozenset()
         self._outage = Outage(parts.settings.outage)
         self._thread = threading.Thread(target=self._run, name="cdcflow-keeper", daemon=True)
         self.wants_reopen = False
@@ -66,8 +68,17 @@ class Keeper:
 
     @property
     def busy(self) -> bool:
-        """Whether a table waits for its copy, is copied, or waits to join the stream."""
-        return self.copies and (not self.looked or bool(self._whole) or bool(self._waiting()))
+        """Whether a table waits for its copy, is copied, waits to join the stream, or went live and was not looked at
+        since: only then a rewrite of it is noticed."""
+        if not self.copies:
+            return False
+        if not self.looked or self._whole or self._waiting():
+            return True
+        fresh = frozenset(self._roster.ids(TableState.LIVE)) - self._compared
+        if fresh and fresh != self._woken_for:
+            self._woken_for = fresh  # once for each look, so that a source that is away is not asked without a pause
+            self._wake.set()
+        return bool(fresh)
 
     def take_whole(self) -> list[int]:
         """Return the tables whose copy is whole, which the next stream must take in."""
@@ -134,11 +145,15 @@ class Keeper:
             asked = self._roster.change(table_id, lambda r: lifecycle.again(r) if r.state in _ASKABLE else None)
             if asked is not None:
                 log.info("table is copied again, as asked", table=str(asked.source))
-        stamps = self._parts.source.stamps(self._roster.ids(TableState.LIVE))
+        live = self._roster.ids(TableState.LIVE)
+        stamps = self._parts.source.stamps(live)
         for table_id, stamp in stamps.items():
             changed = self._roster.change(table_id, partial(self._stamped, stamp=stamp))
             if changed is not None and changed.state is TableState.PENDING:
                 log.warning("table was rewritten at the source, it is copied again", table=str(changed.source))
+        # What was sent back goes live again, and is looked at then.
+        self._compared = frozenset(live).intersection(self._roster.ids(TableState.LIVE))
+        self._woken_for = frozenset()
 
     def _stamped(self, record: TableRecord, *, stamp: str) -> TableRecord | None:
         """Compare a live table with its fingerprint of now."""

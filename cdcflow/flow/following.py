@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from enum import Enum
 
 from cdcflow.errors import (
@@ -16,6 +15,7 @@ from cdcflow.errors import (
     Unavailable,
 )
 from cdcflow.flow import lease, lifecycle, shapes
+from cdcflow.flow.accounting import account
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.inbox import Inbox
 from cdcflow.flow.ledger import Ledger, later
@@ -23,10 +23,9 @@ from cdcflow.flow.parts import Parts
 from cdcflow.flow.reader import Reader
 from cdcflow.flow.retries import Outage
 from cdcflow.flow.roster import Roster
-from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows, SchemaChange, Truncate
+from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, SchemaChange
 from cdcflow.model.copy import TableRecord, TableState
-from cdcflow.model.frame import DELETE, INSERT, UPDATE
-from cdcflow.model.position import Position
+from cdcflow.model.position import Checkpoint, Position
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -41,8 +40,6 @@ FLUSH_EVERY_SECONDS = 0.2
 BEAT_EVERY_SECONDS = 10.0
 
 REPORT_EVERY_SECONDS = 1.0
-
-OPERATIONS = {INSERT: "insert", UPDATE: "update", DELETE: "delete"}
 
 
 class Ending(Enum):
@@ -70,6 +67,7 @@ class Following:
         self._open = False  # a transaction of the target waits for its next piece
         self._reshaped: list[SchemaChange] = []
         self._beat: Position | None = None
+        self._source: dict[str, str] | None = None
         self._last_commit = 0.0
         self._applying_since = 0.0
         now = time.monotonic()
@@ -115,6 +113,7 @@ class Following:
                 self._apply(piece)
             elif piece is not None:
                 self._note(piece)
+            piece = None  # a batch may be large, and the next one is waited for here
             ending = self._tend(until)
             if ending is not None:
                 return ending
@@ -141,6 +140,7 @@ class Following:
             raise self._mended(rejected) from rejected
         self._open = not batch.complete
         if batch.complete:
+            self._save(batch.end)
             self._passed = later(self._passed, end)
             self._ledger.apply(batch.end, durable=receipt.durable)
             self._beat = None
@@ -151,7 +151,17 @@ class Following:
         self._applying_since = 0.0
         self._last_commit = batch.commit_time or self._last_commit
         self._outage.progress()
-        self._account(batch, time.perf_counter() - began)
+        account(self._parts, batch, time.perf_counter() - began)
+
+    def _save(self, position: Position) -> None:
+        """Record the position where the target does not do it in its own transaction: what it was given is durable."""
+        parts = self._parts
+        if not parts.target.capabilities.transactional:
+            pipeline = parts.settings.pipeline
+            if self._source is None:  # who it is stands in the checkpoint from before the stream on
+                known = parts.store.checkpoint(pipeline)
+                self._source = known.source if known is not None else dict(parts.source.identity())
+            parts.store.save(Checkpoint(pipeline, str(position), self._source, self._roster.epoch))
 
     def _mended(self, rejected: RowRejected) -> CdcflowError:
         """Do what can be done about a row that the target refused; return what to raise: to try again, or the end."""
@@ -165,24 +175,6 @@ class Following:
             return TargetUnavailable(what, at=at, why=why)
         return rejected
 
-    def _account(self, batch: ChangeBatch, seconds: float) -> None:
-        rows: Counter[tuple[str, str]] = Counter()
-        for step in batch.steps:
-            if isinstance(step, Rows):
-                for frame in step.frames.values():
-                    name = str(frame.route.source.name)
-                    for op, word in OPERATIONS.items():
-                        if count := frame.ops.count(op):
-                            rows[name, word] += count
-            elif isinstance(step, Truncate):
-                rows.update((str(route.source.name), "truncate") for route in step.routes)
-        report = self._parts.report
-        report.changes_applied += batch.rows
-        report.transactions += batch.transactions
-        report.batches += 1
-        age = max(0.0, time.time() - batch.commit_time) if batch.commit_time else 0.0
-        self._parts.observer.applied(rows, batch.nbytes, batch.transactions, seconds, age)
-
     def _note(self, beat: Heartbeat) -> None:
         """Nothing is open here: the inbox gave the heartbeat by itself."""
         self._passed = later(self._passed, beat.end)
@@ -193,6 +185,7 @@ class Following:
         """Record how far nothing concerned us."""
         if self._beat is not None:
             receipt = self._parts.target.heartbeat(self._beat)
+            self._save(self._beat)
             self._ledger.apply(self._beat, durable=receipt.durable)
             self._beat = None
             self._outage.progress()

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdcflow.model.change import ChangeBatch, Heartbeat, SchemaChange, merge
-from cdcflow.model.position import Position
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, merge
+from cdcflow.model.position import Position, Shares
 from cdcflow.model.route import SchemaChanges
 
 # Below this many rows a batch costs more round trips than it saves waiting, while more is known to be on its way.
@@ -47,6 +47,7 @@ class Inbox:
         self._bytes = 0
         self._lagging = False
         self._newest_at = 0.0
+        self._applying = 0  # bytes of what was taken last, where that is larger than a batch should be
         self._inside = False  # the last piece put was not complete
         self._failure: BaseException | None = None
         self._hurried = False
@@ -67,7 +68,7 @@ class Inbox:
                 return  # inside a transaction there is no boundary that a heartbeat could move
             else:
                 self._lagging = False
-                if self._queue and isinstance(self._queue[-1][0], Heartbeat):
+                if self._queue and isinstance(last := self._queue[-1][0], Heartbeat) and not _apart(last.end, piece):
                     self._queue.pop()
             if not self._inside:
                 self.newest = piece.end
@@ -78,10 +79,10 @@ class Inbox:
     def wait_for_room(self, timeout: float) -> bool:
         """Return whether there is room for another piece, waiting up to `timeout` seconds for it."""
         with self._changed:
-            if self._bytes < self._limit:
+            if self._bytes + self._applying < self._limit:
                 return True
             self._changed.wait(timeout)
-            return self._bytes < self._limit
+            return self._bytes + self._applying < self._limit
 
     def fail(self, failure: BaseException) -> None:
         """Let `take` raise `failure` once everything before it was taken."""
@@ -99,6 +100,9 @@ class Inbox:
         """
         until = self._clock() + wait
         with self._changed:
+            if self._applying:
+                self._applying = 0
+                self._changed.notify()
             while not self._queue:
                 if self._failure is not None:
                     raise self._failure
@@ -109,6 +113,10 @@ class Inbox:
             while (pause := self._pause(fill)) > 0:
                 self._changed.wait(pause)
             taken = self._pop(fill)
+            if not isinstance(taken, Heartbeat):
+                # A value of many megabytes: what is read ahead beside it must fit, too.
+                nbytes = sum(piece.nbytes for piece in taken[0])
+                self._applying = nbytes if nbytes > fill.max_bytes else 0
             self._changed.notify()
         if isinstance(taken, Heartbeat):
             return taken
@@ -163,8 +171,12 @@ class Inbox:
         pieces = [front]
         rows, nbytes = front.rows, front.nbytes
         beat: Heartbeat | None = None
-        while self._queue and front.complete:
+        end = front.end
+        while self._queue and front.complete and not _alone(front):
             following, _ = self._queue[0]
+            if _apart(end, following):
+                break
+            end = following.end
             if isinstance(following, Heartbeat):
                 beat = following
                 self._queue.popleft()
@@ -184,6 +196,30 @@ class Inbox:
     def _forget(self, piece: ChangeBatch) -> None:
         self._rows -= piece.rows
         self._bytes -= piece.nbytes
+
+
+def _alone(batch: ChangeBatch) -> bool:
+    return any(isinstance(step, Meeting) for step in batch.steps)
+
+
+def _apart(end: Position, following: ChangeBatch | Heartbeat) -> bool:
+    """Return whether what follows `end` must not be joined with what is before.
+
+    A position in shares guards the rows with the epochs that it names: where one of them is missing from what follows
+    (somebody else reads it by now), or has another epoch, its rows would be written unguarded. A table is altered
+    ahead of all rows of a batch, so the rows of its older shape must not be in the same.
+    """
+    if not isinstance(end, Shares):
+        return False
+    after = following.end
+    assert isinstance(after, Shares)
+    for name, share in end.shares.items():
+        there = after.shares.get(name)
+        if there is None or there.epoch != share.epoch:
+            return True
+    if isinstance(following, Heartbeat):
+        return False
+    return _alone(following) or any(isinstance(step, SchemaChange) for step in following.steps)
 
 
 def stops(batch: ChangeBatch) -> SchemaChange | None:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from cdcflow.errors import CdcflowError, SourceUnavailable, Unavailable, UsageError
+from cdcflow.errors import CdcflowError, SourceUnavailable, UsageError
 from cdcflow.flow import bootstrap, lifecycle
+from cdcflow.flow.attempts import Attempts
 from cdcflow.flow.bootstrap import Log
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.following import Ending, Following
 from cdcflow.flow.ledger import Ledger
 from cdcflow.flow.parts import Parts
 from cdcflow.flow.progress import Report
-from cdcflow.flow.retries import Outage
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import TableState
 from cdcflow.model.position import Position
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
-
-# A server that is not there when the run begins is more likely a wrong address than an outage.
-BEGIN_OUTAGE_SECONDS = 20.0
 
 
 class Does(Flag):
@@ -55,7 +51,7 @@ class Run:
         self._opened: Log | None = None
         self._ledger: Ledger | None = None
         self._keeper: Keeper | None = None
-        self._outage = Outage(min(BEGIN_OUTAGE_SECONDS, parts.settings.outage))
+        self._attempts = Attempts(parts, "interrupted, will go on from the checkpoint")
         self._lease_suspect = False
 
     def run(self) -> Report:
@@ -65,25 +61,10 @@ class Run:
             Unavailable: a server was away for too long.
             CdcflowError: somebody has to act; everything before it is applied.
         """
-        parts, began = self._parts, time.monotonic()
-        parts.observer.state("starting")
-        try:
-            while not parts.stop.is_set():
-                try:
-                    if self._session():
-                        break
-                except CdcflowError as error:
-                    if parts.stop.is_set() and isinstance(error, Unavailable):
-                        log.info("ended while a server was away", **error.fields())
-                        break
-                    self._wait(error)
-        finally:
-            parts.report.seconds = time.monotonic() - began
-            parts.report.stopped = parts.stop.is_set()
-            self._close()
+        self._attempts.run(self._session, failed=self._failed, close=self._close)
         self._sum_up()
-        parts.observer.state("stopped")
-        return parts.report
+        self._parts.observer.state("stopped")
+        return self._parts.report
 
     def _session(self) -> bool:
         """Go on until something ends it; return whether the run is done."""
@@ -143,7 +124,7 @@ class Run:
         if self._ledger is None:
             # Both servers are there: what comes now is an outage.
             self._ledger = Ledger(checkpoint)
-            self._outage = Outage(parts.settings.outage)
+            self._attempts.outage.lengthen(parts.settings.outage)
         self._ledger.restart(checkpoint)
         return self._opened, checkpoint
 
@@ -175,7 +156,7 @@ class Run:
         if waiting:
             parts.observer.state("copying")
             bootstrap.copy(parts, roster, opened, waiting)
-            self._outage.progress()
+            self._attempts.outage.progress()
         elif opened.snapshot is not None:
             opened.snapshot.close()
             opened.snapshot = None
@@ -188,19 +169,12 @@ class Run:
         if self._keeper is None:
             self._keeper = Keeper(parts, roster, ledger, copies=Does.COPY in self._does)
             self._keeper.start()
-        return Following(parts, roster, ledger, self._keeper, self._outage).run(checkpoint, self._until)
+        return Following(parts, roster, ledger, self._keeper, self._attempts.outage).run(checkpoint, self._until)
 
     # -- failing and ending
 
-    def _wait(self, error: CdcflowError) -> None:
-        """Wait before the next attempt, or raise the error where there must be none."""
-        parts = self._parts
-        pause = self._outage.pause(error)
-        parts.report.restarts += 1
-        log.warning("interrupted, will go on from the checkpoint", pause_seconds=round(pause, 2), **error.fields())
-        parts.observer.restarted(error.what)
-        parts.observer.state("waiting")
-        parts.observer.alive()  # an attempt has ended: a server is away, and nothing hangs here
+    def _failed(self, error: CdcflowError) -> None:
+        """Let go of what the next session must find or make anew."""
         if not isinstance(error, SourceUnavailable):
             # The keeper's loaders write under the epoch that is given up.
             self._lease_suspect = True
@@ -210,7 +184,6 @@ class Run:
         if self._opened is not None and self._opened.snapshot is not None:
             self._opened.snapshot.close()
         self._opened = None
-        parts.stop.wait(pause)
 
     def _stop_keeper(self) -> None:
         if self._keeper is not None:
@@ -232,8 +205,3 @@ class Run:
         self._stop_keeper()
         if self._opened is not None and self._opened.snapshot is not None:
             self._opened.snapshot.close()
-        for close in (self._parts.target.close, self._parts.store.release):
-            try:
-                close()
-            except Unavailable as error:
-                log.debug("closing failed", **error.fields())

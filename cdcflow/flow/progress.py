@@ -46,6 +46,9 @@ class Observer(Protocol):
     def position(self, durable: str, lag_bytes: int | None, lag_seconds: float) -> None:
         """How far the target has durably come: about once a second. Lags are 0 when nothing waits."""
 
+    def waiting(self, messages: int) -> None:
+        """How many messages wait at a broker in the shares of this instance: about once a second."""
+
     def retained(self, nbytes: int) -> None:
         """How much log the source keeps for this pipeline: every few seconds."""
 
@@ -88,6 +91,10 @@ class Fanout:
     def position(self, durable: str, lag_bytes: int | None, lag_seconds: float) -> None:
         for observer in self.observers:
             observer.position(durable, lag_bytes, lag_seconds)
+
+    def waiting(self, messages: int) -> None:
+        for observer in self.observers:
+            observer.waiting(messages)
 
     def retained(self, nbytes: int) -> None:
         for observer in self.observers:

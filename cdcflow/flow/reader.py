@@ -45,6 +45,7 @@ class Reader:
                 if piece is None:
                     continue
                 inbox.put(piece)
+                piece = None  # a batch may be large, and lives no longer than the applier needs it
                 while not inbox.wait_for_room(IDLE_EVERY_SECONDS) and not ending.is_set():
                     stream.idle()
         except BaseException as failure:

@@ -39,6 +39,10 @@ class Outage:
         self._since = None
         self._failures = 0
 
+    def lengthen(self, limit: float) -> None:
+        """Let a stretch be so long from now on. One that has begun goes on."""
+        self._limit = limit
+
     def pause(self, failure: CdcflowError) -> float:
         """Return how many seconds to wait before the next attempt.
 

@@ -7,12 +7,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from cdcflow.model import shape
 from cdcflow.model.route import OnDelete, Route
-from cdcflow.model.schema import Column, Logical, NativeType, ReplicaIdentity, Table, TableName
-
-# What a copy needs and a stream does not; it is read afresh at every start.
-_NOT_KEPT = ("indexes", "foreign_keys", "types", "estimated_rows", "bytes", "partitioned", "partition_of", "comment")
-
+from cdcflow.model.schema import Logical, Table
 
 # Engines that have dates which no calendar has, and the types of such dates.
 _ZERO_DATE_ENGINES = ("mysql", "mariadb")
@@ -73,11 +70,7 @@ def entered(old: Route, new: Route) -> list[str]:
 
 def to_text(route: Route) -> str:
     """Return the shape of the route's table, and what the rules make of it, as one line of JSON."""
-    kept = asdict(route.source)
-    for name in _NOT_KEPT:
-        kept.pop(name, None)
-    kept[_ROUTED] = asdict(routed(route))
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+    return shape.text({**shape.to_json(route.source), _ROUTED: asdict(routed(route))})
 
 
 def from_text(text: str) -> Remembered:
@@ -89,25 +82,11 @@ def from_text(text: str) -> Remembered:
     try:
         kept: dict[str, Any] = json.loads(text)
         rules = kept.pop(_ROUTED, None)
-        kept["name"] = TableName(**kept["name"])
-        kept["identity"] = ReplicaIdentity(kept["identity"])
-        kept["key"], kept["primary_key"] = tuple(kept["key"]), tuple(kept["primary_key"])
-        kept["columns"] = tuple(_column(column) for column in kept["columns"])
-        return Remembered(Table(**kept), None if rules is None else _routed(rules))
-    except (KeyError, TypeError) as error:
+        return Remembered(shape.from_json(kept), None if rules is None else _routed(rules))
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a table's shape: {error}") from error
 
 
 def _routed(kept: dict[str, Any]) -> Routed:
     columns = tuple((name, target) for name, target in kept["columns"])
     return Routed(columns, tuple(kept["key"]), kept["on_delete"], kept.get("zero_dates", ""))
-
-
-def _column(kept: dict[str, Any]) -> Column:
-    return Column(**{**kept, "type": _type(kept["type"]), "logical": Logical(kept["logical"])})
-
-
-def _type(kept: dict[str, Any]) -> NativeType:
-    nested = {name: _type(kept[name]) for name in ("element", "base") if kept.get(name) is not None}
-    fields = tuple((name, _type(kind)) for name, kind in kept["fields"])
-    return NativeType(**{**kept, "labels": tuple(kept["labels"]), "fields": fields, **nested})

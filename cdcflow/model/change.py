@@ -60,7 +60,23 @@ class Message:
     transactional: bool
 
 
-Step = Rows | Truncate | SchemaChange | Recopy | Message
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Shares of a source wait here for one another, then `then` happens once (see `ports.SharedStream`). A barrier,
+    alone in its batch; targets never see it. Without `then` it only keeps what is behind it from overtaking.
+
+    name: what the publisher called it. share, place: where this mark stands, and the place behind it. shares: all
+    that have the mark.
+    """
+
+    name: str
+    share: str
+    place: int
+    shares: frozenset[str]
+    then: Truncate | None
+
+
+Step = Rows | Truncate | SchemaChange | Recopy | Message | Meeting
 
 
 @dataclass(slots=True)

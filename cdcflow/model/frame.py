@@ -2,7 +2,9 @@
 
 A *cell* is a native-endian int32 length followed by that many bytes of canonical text. Length -1 is NULL and
 -2 is *unchanged or absent* (an unchanged TOAST value, a column missing from a partial row image, a column
-outside the key in a key-only before-image). The canonical text is what PostgreSQL prints under
+outside the key in a key-only before-image, an old value of many megabytes that nobody needs). Below that, `-3 - size`
+announces a *raw* cell: `size` bytes of a large binary value as they are, whose canonical text, `\\x` and hex digits,
+would take twice the room; no column of a key is one. The canonical text is what PostgreSQL prints under
 `TimeZone=UTC, DateStyle=ISO, IntervalStyle=postgres, extra_float_digits=1, bytea_output=hex`, in UTF-8.
 """
 
@@ -18,6 +20,7 @@ from cdcflow.model.route import Route
 
 NULL_CELL: Final = -1
 UNCHANGED_CELL: Final = -2
+RAW_CELL: Final = -3  # of no bytes: each one counts down from here
 
 INSERT: Final = ord("I")
 UPDATE: Final = ord("U")
@@ -57,7 +60,13 @@ def cells(image: bytes | memoryview, offset: int, count: int) -> list[Cell]:
             found.append(None)
         elif length == UNCHANGED_CELL:
             found.append(UNCHANGED)
-        elif length < 0 or offset + length > len(view):
+        elif length < 0:
+            size = RAW_CELL - length
+            if offset + size > len(view):
+                raise ValueError("row image ends inside a cell")
+            found.append(b"\\x" + view[offset : offset + size].hex().encode())
+            offset += size
+        elif offset + length > len(view):
             raise ValueError("row image ends inside a cell")
         else:
             found.append(bytes(view[offset : offset + length]))
@@ -124,6 +133,33 @@ class RowBatch:
             yield op, before, after
             after_at += after_sizes[index]
             before_at += before_sizes[index]
+
+
+# From this size on a source may hand over a binary value raw.
+LEAST_RAW_BYTES: Final = 1024 * 1024
+
+
+def spelled(frame: RowBatch) -> RowBatch:
+    """Return the frame with its raw cells as text, for whoever does not know them: itself where it has none."""
+    if len(frame.after) + len(frame.before) < LEAST_RAW_BYTES:
+        return frame
+    images = {"after": (frame.after, frame.after_sizes), "before": (frame.before, frame.before_sizes)}
+    changed: dict[str, tuple[bytes, bytes]] = {}
+    for name, (arena, sizes) in images.items():
+        each = memoryview(sizes).cast("i")
+        if max(each, default=0) < LEAST_RAW_BYTES:
+            continue
+        at, view, parts = 0, memoryview(arena), []
+        for size in each:
+            row = view[at : at + size]
+            # Few rows are so large: the cells of those alone are looked at.
+            parts.append(image(cells(row, 0, frame.width)) if size >= LEAST_RAW_BYTES else bytes(row))
+            at += size
+        changed[name] = b"".join(parts), b"".join(_INT32.pack(len(part)) for part in parts)
+    if not changed:
+        return frame
+    after, before = changed.get("after", images["after"]), changed.get("before", images["before"])
+    return RowBatch(frame.route, frame.names, frame.ops, *after, *before, frame.idempotent)
 
 
 def concatenate(parts: list[RowBatch]) -> RowBatch:

@@ -89,8 +89,9 @@ class Snapshot(Protocol):
         """
 
     def read(self, route: Route, chunk: Chunk) -> Iterable[bytes]:
-        """Yield the chunk's rows as blocks of PostgreSQL COPY text holding whole lines, the route's
-        columns in order. Any thread; each call has a connection of its own.
+        """Yield the chunk's rows as blocks of PostgreSQL COPY text, the route's columns in order. Any thread; each
+        call has a connection of its own. Blocks hold whole lines; of a row of many megabytes a block may end inside
+        a value, but not inside an escape or between the two hex digits of a byte.
 
         Raises:
             CopyRestart: the table was rewritten, altered or dropped since the view was made. May come behind the
@@ -267,6 +268,9 @@ class Target(Protocol):
         transaction. May be called again with the same batches after a failure: the second time has the same
         result.
 
+        A target whose `capabilities` are not transactional writes no position: the caller saves the checkpoint when
+        the receipt is durable, and may bring the same changes again after a crash in between.
+
         Raises:
             TargetUnavailable: retried with backoff after `recorded` was read again.
             Fenced: the epoch is no longer ours; nothing was written.
@@ -319,6 +323,10 @@ class Store(Protocol):
         """Forget tables and their chunks. Raises Fenced."""
 
     def chunks(self, pipeline: str, table_id: int) -> list[DoneChunk]: ...
+
+    def record(self, pipeline: str, epoch: int, done: DoneChunk) -> None:
+        """Write a finished chunk, where the target is not transactional; else its loader does it with the rows.
+        Idempotent. Raises Fenced."""
 
     def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
         """Forget a table's finished chunks. Raises Fenced."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -39,3 +41,63 @@ class Checkpoint:
     position: str
     source: dict[str, str]
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How far one share of a source (a partition of a topic, a queue) is, and under which claim.
+
+    `place` is a number that only grows within the share: the first message that was not applied.
+    """
+
+    epoch: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A position in a source that several instances read at once: what this one holds of it.
+
+    Recorded share by share, each guarded by the epoch of its claim (`ports.SharedStore`). The text is JSON, sorted
+    by name: `{"shop.public.orders/3":[2,1207]}`, a share's epoch and place.
+    """
+
+    shares: Mapping[str, Share]
+
+    def covers(self, other: Position) -> bool:
+        """Return whether every share of `other` is here and at least as far."""
+        if not isinstance(other, Shares):
+            return False
+        return all(name in self.shares and self.shares[name].place >= at.place for name, at in other.shares.items())
+
+    def distance(self, other: Position) -> int | None:
+        """Return the messages between `other` and this one, over the shares that both have; bytes are not known."""
+        if not isinstance(other, Shares):
+            return None
+        both = self.shares.keys() & other.shares.keys()
+        return sum(max(0, self.shares[name].place - other.shares[name].place) for name in both)
+
+    def at(self, number: int) -> Position:
+        """A bus's batches have no marks."""
+        return self
+
+    def brief(self) -> str:
+        """Return how far it is, for a person."""
+        count, messages = len(self.shares), sum(at.place for at in self.shares.values())
+        return f"{messages:,} messages in {count} share{'' if count == 1 else 's'}"
+
+    def __str__(self) -> str:
+        held = {name: [at.epoch, at.place] for name, at in sorted(self.shares.items())}
+        return json.dumps(held, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Shares:
+        """Read back what `str` wrote.
+
+        Raises:
+            ValueError: it is not such a text.
+        """
+        try:
+            return cls({name: Share(int(epoch), int(place)) for name, (epoch, place) in json.loads(text).items()})
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not the shares of a source: {error}") from error

@@ -173,6 +173,14 @@ class Table:
                 return column
         raise KeyError(name)
 
+    def gives_names_away(self, before: Table) -> bool:
+        """Return whether the name of a column that was there before is free now, or is another column's."""
+        now = {column.name: column for column in self.columns}
+        return any(
+            column.name not in now or (column.number and now[column.name].number not in (0, column.number))
+            for column in before.columns
+        )
+
     @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)

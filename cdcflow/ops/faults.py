@@ -24,9 +24,15 @@ MOMENTS: Final = (
     "batch committed",
 )
 
-_wanted, _, _count = os.environ.get(VARIABLE, "").partition(":")
-_left = int(_count or 1)
+_wanted, _left = "", 1
 _lock = threading.Lock()
+
+
+def arm() -> None:
+    """Read from the environment which moment is meant; done once when this is imported."""
+    global _wanted, _left
+    _wanted, _, count = os.environ.get(VARIABLE, "").partition(":")
+    _left = int(count or 1)
 
 
 def moment(name: str) -> None:
@@ -39,3 +45,6 @@ def moment(name: str) -> None:
         if _left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
             threading.Event().wait()  # the signal is on its way: nothing more is done
+
+
+arm()

@@ -33,6 +33,7 @@ class Health:
         self._tables: dict[str, str] = {}
         self._position = ""
         self._lag_bytes: int | None = None
+        self._lag_messages: int | None = None
         self._lag_seconds = 0.0
         self._retained: int | None = None
         self._restarts = 0
@@ -52,6 +53,9 @@ class Health:
 
     def position(self, durable: str, lag_bytes: int | None, lag_seconds: float) -> None:
         self._position, self._lag_bytes, self._lag_seconds = durable, lag_bytes, lag_seconds
+
+    def waiting(self, messages: int) -> None:
+        self._lag_messages = messages
 
     def retained(self, nbytes: int) -> None:
         self._retained = nbytes
@@ -89,6 +93,7 @@ class Health:
             "progress_age_seconds": round(self.age_seconds, 3),
             "position": self._position,
             "lag_bytes": self._lag_bytes,
+            "lag_messages": self._lag_messages,
             "lag_seconds": round(self._lag_seconds, 3),
             "retained_bytes": self._retained,
             "restarts": self._restarts,

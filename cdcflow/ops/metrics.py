@@ -54,6 +54,7 @@ class Metrics:
             "cdcflow_lag_seconds", "Age of the oldest commit that is not durable in the target; 0 when none waits."
         ).labels(pipeline)
         self._lag_bytes = gauge("cdcflow_lag_bytes", "Bytes of log between the source's end and the durable position.")
+        self._lag_messages = gauge("cdcflow_lag_messages", "Messages that wait at the broker for this instance.")
         self._retained = gauge("cdcflow_retained_log_bytes", "Bytes of log that the source keeps for this pipeline.")
         self._moved = gauge(
             "cdcflow_last_progress_timestamp_seconds", "When the pipeline last showed life, seconds since 1970."
@@ -117,6 +118,9 @@ class Metrics:
         if lag_bytes is not None:
             self._lag_bytes.labels(self._pipeline).set(max(0, lag_bytes))
         self._lag_seconds.set(max(0.0, lag_seconds))
+
+    def waiting(self, messages: int) -> None:
+        self._lag_messages.labels(self._pipeline).set(messages)
 
     def retained(self, nbytes: int) -> None:
         self._retained.labels(self._pipeline).set(max(0, nbytes))

@@ -24,6 +24,10 @@ from cdcflow.state.tables import SCHEMA
 # A transaction of the state's takes milliseconds, and waits for a predecessor's lock for some seconds at most.
 _ANSWER_SECONDS: Final = 45
 
+# A session of the state's that says nothing within a transaction for so long has a client that is gone without a word,
+# and its locks would keep the next instance out: the server ends it. Less than the waits for a predecessor's lock.
+_SILENT_SECONDS: Final = 10
+
 # MySQL's wait for a row's lock: a predecessor's last transaction may still be committing.
 _MYSQL_LOCK_SECONDS: Final = 15
 
@@ -97,6 +101,7 @@ def postgres_engine(url: str) -> sa.Engine:
         connection = connect(url, side="target", application="cdcflow state", autocommit=True)
         # What is on record here is acted upon at the source at once, whatever the server's default is.
         connection.execute("SET synchronous_commit = on")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_SILENT_SECONDS}s'".encode())
         connection.autocommit = False
         return connection
 
@@ -122,6 +127,7 @@ def mysql_engine(url: str) -> sa.Engine:
         )
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_MYSQL_LOCK_SECONDS}")
+            cursor.execute(f"SET SESSION wait_timeout = {_SILENT_SECONDS}")
         return connection
 
     return sa.create_engine("mysql+pymysql://", creator=dial, poolclass=sa.NullPool, hide_parameters=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -17,33 +16,26 @@ from cdcflow.engines.postgres.connect import SCHEMES, safe_url
 from cdcflow.engines.postgres.errors import fenced
 from cdcflow.engines.sqlite import connect as sqlite_files
 from cdcflow.engines.sqlite.errors import translate as translate_sqlite
-from cdcflow.errors import ConfigError, Fenced
+from cdcflow.errors import ConfigError, Fenced, TargetUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.position import Checkpoint
-from cdcflow.model.schema import TableName
 from cdcflow.state import lease as leases
 from cdcflow.state.engines import NoStateError, limited, mysql_engine, ours, postgres_engine, sqlite_engine
 from cdcflow.state.migrate import migrate
+from cdcflow.state.records import Remembered, aware, checkpoint_of, record_of, row_of
+from cdcflow.state.sharing import ShareRecords
 from cdcflow.state.tables import SCHEMA, tables_of
 
 # A dead predecessor's last transaction may still be committing when its lease is free already.
 _PREDECESSOR_SECONDS: Final = 15
 
+# Another instance's ALTER TABLE may have to write the table anew.
+_ALONE_SECONDS: Final = 300
+
 # So many shapes of a table are remembered: more changes than this never wait to be applied.
 _MOST_SHAPES: Final = 50
 
 _MYSQL_SCHEMES: Final = ("mysql", "mariadb")
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """One pipeline's row as `cdcflow status` shows it. `running`: some session holds the lease now."""
-
-    checkpoint: Checkpoint
-    owner: dict[str, str]
-    leased_at: datetime
-    updated_at: datetime
-    running: bool
 
 
 def open_store(url: str) -> SqlStore:
@@ -73,7 +65,11 @@ def open_store(url: str) -> SqlStore:
 def open_file(path: Path, address: str) -> SqlStore:
     """Return the store in a SQLite file, which is made by `SqlStore.migrate`."""
     engine = sqlite_engine(path)
-    return SqlStore(engine, address, lambda pipeline: leases.FileLease(Path(f"{path}.{pipeline}.lock")), file=path)
+
+    def lease(pipeline: str) -> leases.FileLease:
+        return leases.FileLease(Path(f"{path}.{pipeline.replace('/', '.')}.lock"))
+
+    return SqlStore(engine, address, lease, file=path)
 
 
 class SqlStore:
@@ -91,6 +87,12 @@ class SqlStore:
         self._lease: leases.Lease | None = None
         self._pipeline = ""
         self._epoch = 0
+        self._sharing = ShareRecords(home, self._dialect, self._transaction)
+        self._of_shares = (home.shares, home.meetings)
+        # What only a source that is shared needs: see `model.sharing.SharedStore`.
+        self.join, self.claim = self._sharing.join, self._sharing.claim
+        self.shares, self.owners = self._sharing.shares, self._sharing.owners
+        self.arrive, self.arrived, self.part = self._sharing.arrive, self._sharing.arrived, self._sharing.part
 
     def migrate(self) -> None:
         """As `Store.migrate`.
@@ -148,7 +150,7 @@ class SqlStore:
     def checkpoint(self, pipeline: str) -> Checkpoint | None:
         """As `Store.checkpoint`. Its position is '' from the first lease until one was saved."""
         rows = self._read(sa.select(self._checkpoints).where(self._checkpoints.c.pipeline == pipeline))
-        return _checkpoint(rows[0]) if rows else None
+        return checkpoint_of(rows[0]) if rows else None
 
     def remembered(self, pipeline: str) -> Remembered | None:
         """Return all that the pipeline's own row says, None when there is none."""
@@ -157,10 +159,10 @@ class SqlStore:
             return None
         row = rows[0]
         return Remembered(
-            _checkpoint(row),
+            checkpoint_of(row),
             dict(row.owner),
-            _aware(row.leased_at),
-            _aware(row.updated_at),
+            aware(row.leased_at),
+            aware(row.updated_at),
             self._running(pipeline),
         )
 
@@ -178,13 +180,13 @@ class SqlStore:
         found = self._read(
             sa.select(self._tables).where(self._tables.c.pipeline == pipeline).order_by(self._tables.c.table_id)
         )
-        return {row.table_id: _record(row) for row in found}
+        return {row.table_id: record_of(row) for row in found}
 
     def put(self, pipeline: str, epoch: int, records: Sequence[TableRecord]) -> None:
         """As `Store.put`."""
         now = _now()
         # In one order everywhere, so that two threads that put the same tables cannot deadlock.
-        rows = [_columns(pipeline, record, now) for record in sorted(records, key=lambda record: record.table_id)]
+        rows = [row_of(pipeline, record, now) for record in sorted(records, key=lambda record: record.table_id)]
         with self._fenced(pipeline, epoch) as connection:
             if rows:
                 connection.execute(self._upsert(), rows)
@@ -226,6 +228,17 @@ class SqlStore:
             for row in self._read(wanted.order_by(self._chunks.c.number))
         ]
 
+    def record(self, pipeline: str, epoch: int, done: DoneChunk) -> None:
+        """As `Store.record`."""
+        chunks, chunk = self._chunks, done.chunk
+        row = {name: getattr(chunk, name) for name in ("table_id", "number", "low", "high", "changed_since")}
+        row |= {"pipeline": pipeline, "position": done.position, "token": done.token}
+        row |= {"rows": done.rows, "bytes": done.bytes}
+        here = (chunks.c.pipeline == pipeline, chunks.c.table_id == chunk.table_id, chunks.c.number == chunk.number)
+        with self._fenced(pipeline, epoch) as connection:
+            connection.execute(chunks.delete().where(*here))
+            connection.execute(chunks.insert(), [row])
+
     def forget_chunks(self, pipeline: str, epoch: int, table_id: int) -> None:
         """As `Store.forget_chunks`."""
         with self._fenced(pipeline, epoch) as connection:
@@ -266,7 +279,8 @@ class SqlStore:
         """As `Store.forget`. Does nothing where there is no state. The caller holds the lease, or nobody does."""
         try:
             with self._transaction(writes=True) as connection:
-                for table in (self._checkpoints, self._tables, self._chunks, self._schemas, self._dead_letters):
+                kept = (self._checkpoints, self._tables, self._chunks, self._schemas, self._dead_letters)
+                for table in (*kept, *self._of_shares):
                     connection.execute(table.delete().where(table.c.pipeline == pipeline))
                 if self._dialect == "mysql":
                     self._forget_partial(connection, pipeline)
@@ -280,6 +294,24 @@ class SqlStore:
         if connection.scalar(sa.text(wanted), named):
             gone = sa.text(f"DELETE FROM {SCHEMA}.partial_batches WHERE pipeline = :pipeline")
             connection.execute(gone, {"pipeline": pipeline})
+
+    @contextmanager
+    def alone(self, pipeline: str) -> Iterator[None]:
+        """As `SharedStore.alone`.
+
+        Raises:
+            TargetUnavailable: another instance is in it for too long.
+        """
+        lock = self._new_lease(f"{pipeline}/shapes")
+        if not lock.take(_ALONE_SECONDS):
+            lock.give()
+            raise TargetUnavailable(
+                "another instance of the pipeline makes or alters a table", at=self.address, why="it takes long"
+            )
+        try:
+            yield
+        finally:
+            lock.give()
 
     def release(self) -> None:
         """As `Store.release`."""
@@ -385,49 +417,3 @@ class SqlStore:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _aware(moment: datetime) -> datetime:
-    """SQLite gives back what it was given without its time zone, which was UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _columns(pipeline: str, record: TableRecord, now: datetime) -> dict[str, object]:
-    return {
-        "pipeline": pipeline,
-        "table_id": record.table_id,
-        "source_schema": record.source.schema,
-        "source_table": record.source.table,
-        "target_schema": record.target.schema,
-        "target_table": record.target.table,
-        "state": record.state.value,
-        "copied_from": record.copied_from,
-        "copied_upto": record.copied_upto,
-        "stamp": record.stamp,
-        "shape": record.shape,
-        "rows": record.rows,
-        "reason": record.reason,
-        "hint": record.hint,
-        "asked": False,
-        "updated_at": now,
-    }
-
-
-def _checkpoint(row: sa.Row[Any]) -> Checkpoint:
-    return Checkpoint(row.pipeline, row.position, dict(row.source), row.epoch)
-
-
-def _record(row: sa.Row[Any]) -> TableRecord:
-    return TableRecord(
-        row.table_id,
-        TableName(row.source_schema, row.source_table),
-        TableName(row.target_schema, row.target_table),
-        TableState(row.state),
-        row.copied_from,
-        row.copied_upto,
-        row.stamp,
-        row.shape,
-        row.rows,
-        row.reason,
-        row.hint,
-    )

@@ -19,6 +19,8 @@ _BINARY: Final = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
 
 # MySQL cannot have a text of any length in a key. A pipeline's name has 40 characters at most.
 _key = sa.Text().with_variant(mysql.VARCHAR(64, **_BINARY), *_MYSQL)
+# A Kafka topic's name has 249 characters at most, a queue's 255 bytes.
+_name = sa.Text().with_variant(mysql.VARCHAR(300, **_BINARY), *_MYSQL)
 _text = sa.Text().with_variant(mysql.LONGTEXT(**_BINARY), *_MYSQL)
 _json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 # In MySQL without a time zone: what stands there is UTC.
@@ -36,6 +38,8 @@ class Tables:
     chunks: sa.Table
     schemas: sa.Table
     dead_letters: sa.Table
+    shares: sa.Table
+    meetings: sa.Table
 
 
 def _tables(schema: str | None, prefix: str) -> Tables:
@@ -108,6 +112,25 @@ def _tables(schema: str | None, prefix: str) -> Tables:
             sa.Column("event", _json, nullable=False),
             sa.Column("error", _json, nullable=False),
             sa.Column("created_at", _moment, nullable=False),
+        ),
+        sa.Table(
+            f"{prefix}shares",
+            metadata,
+            sa.Column("pipeline", _key, primary_key=True),
+            sa.Column("share", _name, primary_key=True),
+            sa.Column("epoch", sa.BigInteger, nullable=False),
+            sa.Column("place", sa.BigInteger, nullable=False),
+            sa.Column("owner", _json, nullable=False),
+            sa.Column("claimed_at", _moment, nullable=False),
+            sa.Column("updated_at", _moment, nullable=False),
+        ),
+        sa.Table(
+            f"{prefix}meetings",
+            metadata,
+            sa.Column("pipeline", _key, primary_key=True),
+            sa.Column("meeting", _name, primary_key=True),
+            sa.Column("share", _name, primary_key=True),
+            sa.Column("place", sa.BigInteger, nullable=False),
         ),
     )
 

@@ -8,19 +8,29 @@ from pathlib import Path
 
 import pytest
 
+from cdcflow.bus.kafka.config import Config
+from cdcflow.bus.kafka.connection import address
+from cdcflow.bus.kafka.store import KafkaStore
 from cdcflow.errors import ConfigError, Fenced
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
 from cdcflow.state import SqlStore, lease, open_store
+from tests.servers.kafka_server import Kafka
 
 OWNER = {"host": "here", "pid": "1"}
-OpenStore = Callable[[], SqlStore]
+AnyStore = SqlStore | KafkaStore
+OpenStore = Callable[[], AnyStore]
 
 
-@pytest.fixture(params=["postgresql", "mysql", "mariadb", "sqlite"])
+@pytest.fixture(params=["postgresql", "mysql", "mariadb", "sqlite", "kafka"])
 def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
+    if request.param == "kafka":
+        kafka: Kafka = request.getfixturevalue("kafka")
+        yield kafka.url()
+        for topic in {"shop.state", "stock.state", "Shop.state"} & set(kafka.topics()):
+            kafka.delete_topic(topic)
+    elif request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/state.db"
     elif request.param == "postgresql":
         yield str(request.getfixturevalue("target_db").url)
@@ -34,10 +44,14 @@ def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def another(state_url: str) -> Iterator[OpenStore]:
     """Opens one more store on the same state."""
-    opened: list[SqlStore] = []
+    opened: list[AnyStore] = []
 
-    def make() -> SqlStore:
-        opened.append(open_store(state_url))
+    def make() -> AnyStore:
+        if state_url.startswith("kafka:"):
+            config = Config(url=state_url)
+            opened.append(KafkaStore(config.client, address(state_url), "shop", None))
+        else:
+            opened.append(open_store(state_url))
         return opened[-1]
 
     yield make
@@ -46,7 +60,7 @@ def another(state_url: str) -> Iterator[OpenStore]:
 
 
 @pytest.fixture
-def store(another: OpenStore) -> SqlStore:
+def store(another: OpenStore) -> AnyStore:
     store = another()
     store.migrate()
     return store
@@ -70,7 +84,7 @@ def test_reading_a_state_that_was_never_made_finds_nothing(another: OpenStore) -
     store.forget("shop")
 
 
-def test_migrating_again_keeps_what_is_there(store: SqlStore, another: OpenStore) -> None:
+def test_migrating_again_keeps_what_is_there(store: AnyStore, another: OpenStore) -> None:
     epoch = store.acquire("shop", OWNER)
     store.save(Checkpoint("shop", "0/5", {"system": "7"}, epoch))
     store.migrate()
@@ -85,12 +99,12 @@ def test_several_that_migrate_at_once_all_succeed(another: OpenStore) -> None:
     assert another().checkpoint("shop") is None
 
 
-def test_a_first_lease_begins_a_checkpoint_without_a_position(store: SqlStore) -> None:
+def test_a_first_lease_begins_a_checkpoint_without_a_position(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     assert store.checkpoint("shop") == Checkpoint("shop", "", {}, epoch)
 
 
-def test_every_lease_has_a_larger_epoch(store: SqlStore, another: OpenStore) -> None:
+def test_every_lease_has_a_larger_epoch(store: AnyStore, another: OpenStore) -> None:
     epochs = []
     for _ in range(3):
         epochs.append(store.acquire("shop", OWNER))
@@ -99,7 +113,7 @@ def test_every_lease_has_a_larger_epoch(store: SqlStore, another: OpenStore) -> 
     assert epochs == sorted(set(epochs))
 
 
-def test_a_lease_keeps_the_position_of_the_one_before(store: SqlStore) -> None:
+def test_a_lease_keeps_the_position_of_the_one_before(store: AnyStore) -> None:
     store.save(Checkpoint("shop", "0/9", {"a": "b"}, store.acquire("shop", OWNER)))
     store.release()
     epoch = store.acquire("shop", OWNER)
@@ -107,8 +121,15 @@ def test_a_lease_keeps_the_position_of_the_one_before(store: SqlStore) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_second_instance_is_refused_and_told_who_runs(store: SqlStore, another: OpenStore) -> None:
-    store.acquire("shop", OWNER)
+def test_a_second_instance_is_refused_and_told_who_runs(store: AnyStore, another: OpenStore) -> None:
+    epoch = store.acquire("shop", OWNER)
+    if isinstance(store, KafkaStore):  # brokers have no lease that ends with a session: who comes last is the one
+        assert another().acquire("shop", {"host": "there"}) > epoch
+        assert not store.held()
+        with pytest.raises(Fenced) as shut_out:
+            store.put("shop", epoch, [record(1)])
+        assert shut_out.value.exit_code == 5
+        return
     with pytest.raises(Fenced) as caught:
         another().acquire("shop", {"host": "there"})
     assert caught.value.exit_code == 5
@@ -119,7 +140,7 @@ def test_a_second_instance_is_refused_and_told_who_runs(store: SqlStore, another
 
 
 @pytest.mark.usefixtures("impatient")
-def test_pipelines_do_not_disturb_one_another(store: SqlStore, another: OpenStore) -> None:
+def test_pipelines_do_not_disturb_one_another(store: AnyStore, another: OpenStore) -> None:
     store.acquire("shop", OWNER)
     other = another()
     epoch = other.acquire("stock", OWNER)
@@ -129,7 +150,7 @@ def test_pipelines_do_not_disturb_one_another(store: SqlStore, another: OpenStor
     assert other.checkpoint("stock") is None
 
 
-def test_a_released_lease_is_not_held(store: SqlStore) -> None:
+def test_a_released_lease_is_not_held(store: AnyStore) -> None:
     assert not store.held()
     store.acquire("shop", OWNER)
     assert store.held()
@@ -138,7 +159,7 @@ def test_a_released_lease_is_not_held(store: SqlStore) -> None:
     assert not store.held()
 
 
-def test_table_records_come_back_as_they_were_put(store: SqlStore) -> None:
+def test_table_records_come_back_as_they_were_put(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     full = record(
         7,
@@ -157,7 +178,7 @@ def test_table_records_come_back_as_they_were_put(store: SqlStore) -> None:
     assert store.tables("shop")[7] == record(7, TableState.LIVE)
 
 
-def test_dropped_tables_are_forgotten_and_the_others_stay(store: SqlStore) -> None:
+def test_dropped_tables_are_forgotten_and_the_others_stay(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     store.put("shop", epoch, [record(1), record(2)])
     store.drop("shop", epoch, [1])
@@ -165,7 +186,7 @@ def test_dropped_tables_are_forgotten_and_the_others_stay(store: SqlStore) -> No
     assert set(store.tables("shop")) == {2}
 
 
-def test_a_writer_with_an_older_epoch_changes_nothing(store: SqlStore, another: OpenStore) -> None:
+def test_a_writer_with_an_older_epoch_changes_nothing(store: AnyStore, another: OpenStore) -> None:
     old = store.acquire("shop", OWNER)
     store.put("shop", old, [record(1)])
     store.release()
@@ -182,7 +203,7 @@ def test_a_writer_with_an_older_epoch_changes_nothing(store: SqlStore, another: 
     assert store.checkpoint("shop") == Checkpoint("shop", "", {}, new)
 
 
-def test_a_writer_whose_checkpoint_was_removed_changes_nothing(store: SqlStore) -> None:
+def test_a_writer_whose_checkpoint_was_removed_changes_nothing(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     store.forget("shop")
     with pytest.raises(Fenced, match="lease"):
@@ -190,7 +211,7 @@ def test_a_writer_whose_checkpoint_was_removed_changes_nothing(store: SqlStore) 
     assert store.tables("shop") == {}
 
 
-def test_shapes_are_remembered_in_order_with_the_position_from_which_on_they_hold(store: SqlStore) -> None:
+def test_shapes_are_remembered_in_order_with_the_position_from_which_on_they_hold(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     assert store.history("shop") == {}
     store.remember("shop", epoch, 7, "0/1", "one")
@@ -200,14 +221,14 @@ def test_shapes_are_remembered_in_order_with_the_position_from_which_on_they_hol
     assert store.history("stock") == {}
 
 
-def test_a_shape_that_is_remembered_again_at_its_position_is_there_once(store: SqlStore) -> None:
+def test_a_shape_that_is_remembered_again_at_its_position_is_there_once(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     for position, shape in (("0/1", "one"), ("0/2", "two"), ("0/1", "other"), ("0/2", "two")):
         store.remember("shop", epoch, 7, position, shape)
     assert store.history("shop") == {7: [("0/1", "other"), ("0/2", "two")]}
 
 
-def test_shapes_of_an_attempt_that_was_killed_do_not_outlive_those_of_the_next(store: SqlStore) -> None:
+def test_shapes_of_an_attempt_that_was_killed_do_not_outlive_those_of_the_next(store: AnyStore) -> None:
     """It joined two changes to one batch, which the next attempt applies one by one."""
     epoch = store.acquire("shop", OWNER)
     for position, shape in (("0/9", "two"), ("0/5", "one"), ("0/9", "two")):
@@ -215,14 +236,14 @@ def test_shapes_of_an_attempt_that_was_killed_do_not_outlive_those_of_the_next(s
     assert store.history("shop") == {7: [("0/5", "one"), ("0/9", "two")]}
 
 
-def test_the_newest_fifty_shapes_of_a_table_are_kept(store: SqlStore) -> None:
+def test_the_newest_fifty_shapes_of_a_table_are_kept(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     for number in range(60):
         store.remember("shop", epoch, 7, str(number), "s")
     assert [position for position, _ in store.history("shop")[7]] == [str(number) for number in range(10, 60)]
 
 
-def test_shapes_go_with_the_copy_the_table_and_the_pipeline_that_they_belong_to(store: SqlStore) -> None:
+def test_shapes_go_with_the_copy_the_table_and_the_pipeline_that_they_belong_to(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     for table_id in (1, 2, 3, 4):
         store.remember("shop", epoch, table_id, "0/1", "s")
@@ -233,7 +254,7 @@ def test_shapes_go_with_the_copy_the_table_and_the_pipeline_that_they_belong_to(
     assert store.history("shop") == {}
 
 
-def test_a_position_and_a_shape_may_be_very_long(store: SqlStore) -> None:
+def test_a_position_and_a_shape_may_be_very_long(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     position, shape = "binlog.000001:4;" + "u:1-2," * 20_000, "x" * 200_000
     store.remember("shop", epoch, 7, position, shape)
@@ -244,7 +265,7 @@ def test_a_position_and_a_shape_may_be_very_long(store: SqlStore) -> None:
     assert seen.position == position
 
 
-def test_a_wish_for_a_copy_stays_until_the_table_waits_for_it(store: SqlStore) -> None:
+def test_a_wish_for_a_copy_stays_until_the_table_waits_for_it(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     store.put("shop", epoch, [record(1, TableState.LIVE), record(2, TableState.LIVE)])
     store.ask("shop", [1, 2])
@@ -252,7 +273,7 @@ def test_a_wish_for_a_copy_stays_until_the_table_waits_for_it(store: SqlStore) -
     assert store.asked("shop") == [1]
 
 
-def test_names_differ_by_case_and_accent(store: SqlStore, another: OpenStore) -> None:
+def test_names_differ_by_case_and_accent(store: AnyStore, another: OpenStore) -> None:
     store.acquire("shop", OWNER)
     other = another()
     epoch = other.acquire("Shop", OWNER)
@@ -261,7 +282,7 @@ def test_names_differ_by_case_and_accent(store: SqlStore, another: OpenStore) ->
     assert set(other.tables("Shop")) == {1}
 
 
-def test_forgetting_a_pipeline_leaves_nothing_of_it(store: SqlStore) -> None:
+def test_forgetting_a_pipeline_leaves_nothing_of_it(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     store.put("shop", epoch, [record(1)])
     store.forget("shop")
@@ -269,7 +290,7 @@ def test_forgetting_a_pipeline_leaves_nothing_of_it(store: SqlStore) -> None:
     assert store.tables("shop") == {}
 
 
-def test_threads_that_put_the_same_tables_do_not_disturb_one_another(store: SqlStore) -> None:
+def test_threads_that_put_the_same_tables_do_not_disturb_one_another(store: AnyStore) -> None:
     epoch = store.acquire("shop", OWNER)
     records = [record(number) for number in range(20)]
     with ThreadPoolExecutor(4) as threads:
@@ -279,7 +300,7 @@ def test_threads_that_put_the_same_tables_do_not_disturb_one_another(store: SqlS
     assert store.tables("shop") == {each.table_id: each for each in records}
 
 
-def test_the_status_of_a_pipeline_says_whether_it_runs(store: SqlStore, another: OpenStore) -> None:
+def test_the_status_of_a_pipeline_says_whether_it_runs(store: AnyStore, another: OpenStore) -> None:
     store.acquire("shop", OWNER)
     seen = another().remembered("shop")
     assert seen is not None

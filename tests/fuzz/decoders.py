@@ -8,8 +8,16 @@ from dataclasses import dataclass
 
 from cdcflow.codecs import binlog_cy, pgmessages
 from cdcflow.codecs.binlogrow_cy import RowShape
+from cdcflow.codecs.busjson_cy import CHANGE, KeyAbsent, Layout, NotUtf8, Rows
+from cdcflow.codecs.busjsoncell_cy import JsonCell
+from cdcflow.codecs.buskinds import wire_kind
+from cdcflow.codecs.busorder_cy import Passed, spread
 from cdcflow.codecs.copytext_cy import ImageError as CopyError
 from cdcflow.codecs.copytext_cy import copy_text, key_arrays, offsets
+from cdcflow.codecs.jsoncell_cy import ColumnForm as JsonForm
+from cdcflow.codecs.jsonforeign import CONNECT_DECIMAL, VARIABLE_DECIMAL
+from cdcflow.codecs.jsonscan_cy import ChangeReader, ScanError
+from cdcflow.codecs.jsontext_cy import schema_part
 from cdcflow.codecs.mysqlforms import ColumnForm, optional_metadata, parse_types
 from cdcflow.codecs.mysqljson_cy import JsonText
 from cdcflow.codecs.mysqljsondiff import patched
@@ -17,9 +25,12 @@ from cdcflow.codecs.net_cy import ImageError as NetError
 from cdcflow.codecs.net_cy import net
 from cdcflow.codecs.order_cy import by_key
 from cdcflow.codecs.pgoutput_cy import Decoder, MessageError
+from cdcflow.errors import DecodeError
 from cdcflow.sources.mysql import logevents, tablemap
 from cdcflow.sources.mysql.prepared import Prepared
+from tests.fuzz import bus_records
 from tests.fuzz.packed import Input
+from tests.unit.bus_columns import COLUMNS
 
 # Small, so that some recorded transactions pass it.
 PIECE_BYTES = 4096
@@ -75,6 +86,17 @@ PARSERS: dict[int, Callable[[bytes], object]] = {
     ord("T"): pgmessages.truncation,
     ord("M"): pgmessages.logical_message,
 }
+
+
+def json_forms() -> list[JsonForm]:
+    """Return how the columns of the bus's corpus are read: one of each kind, and of Debezium's other forms."""
+    forms = []
+    for column in COLUMNS:
+        kind = wire_kind(column)
+        inner = JsonForm(b"", kind.element.kind) if kind.element is not None else None
+        forms.append(JsonForm(column.name.encode(), kind.kind, 1, 0, kind.length, inner, kind.delimiter))
+    forms += [JsonForm(b"scaled", CONNECT_DECIMAL, 1, 2), JsonForm(b"variable", VARIABLE_DECIMAL)]
+    return [*forms, JsonForm(b"millis", 14, 1000), JsonForm(b"nanos", 12, -1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +266,33 @@ def _binlog_events(
             break
 
 
+def json_messages(found: Input) -> object:
+    """Numbers: 0 changes, 1 rows. Parts: messages."""
+    reader = ChangeReader(json_forms())
+    read = reader.row if found.numbers[0] else reader.change
+    return [(read(each, True), read(each, False), schema_part(each)) for each in found.parts]
+
+
+def json_rows(found: Input) -> object:
+    """Numbers: options of the cells. Parts: a frame's arrays, then of_row, order, table_order."""
+    width = len(COLUMNS)
+    names = [f'"{column.name}":'.encode() for column in COLUMNS]
+    cells = [JsonCell(wire_kind(column), found.numbers[0], name) for column, name in zip(COLUMNS, names, strict=True)]
+    rows = Rows(cells, tuple(range(width)), (0,), width, Layout(CHANGE))
+    stamps = [(b"", b"", b"", 2), (b'"', b'"', b"", 9), (b"", b"", b"", 4)]
+    try:
+        return rows.write(found.parts[:5], found.parts[5:], stamps, b'"}'), rows.problems()
+    except (KeyAbsent, NotUtf8) as refused:
+        return str(refused)
+
+
+def numbering(found: Input) -> object:
+    """Numbers: one, of no meaning. Parts: marks, then the orders of steps."""
+    passed = Passed()
+    passed.batch()
+    return [sorted(spread(order, found.parts[0], passed).items()) for order in found.parts[1:]]
+
+
 TARGETS: dict[str, Target] = {
     "pgoutput": Target(pgoutput, MessageError),
     "net": Target(netting, NetError),
@@ -255,4 +304,9 @@ TARGETS: dict[str, Target] = {
     "mysqljson": Target(documents, MessageError),
     "tablemap": Target(table_maps, MessageError),
     "binlog": Target(binlog, MessageError),
+    "json": Target(json_messages, ScanError),
+    "jsonrows": Target(json_rows, CopyError),
+    "busorder": Target(numbering, ValueError),
+    "busmessages": Target(bus_records.messages, DecodeError),
+    "busrecords": Target(bus_records.rows, CopyError),
 }

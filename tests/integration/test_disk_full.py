@@ -109,7 +109,7 @@ def until_told(process: Running, times: int) -> None:
         assert not process.ended, process.output()[-4000:]
         return process.log().count(FULL) >= times
 
-    until(told, what="it says that the disk is full")
+    until(told, limit=90, what="it says that the disk is full")
     assert MEND in process.log()
 
 

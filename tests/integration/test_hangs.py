@@ -105,7 +105,12 @@ def until_same(process: Running, source: Database, target: Database) -> None:
         assert not process.ended, process.output()[-4000:]
         return all(is_same(source, target, table) for table in TABLES)
 
-    until(equal, limit=GIVEN_UP_SECONDS, what="both sides are the same")
+    try:
+        until(equal, limit=GIVEN_UP_SECONDS, what="both sides are the same")
+    except AssertionError as late:
+        doing = "SELECT application_name, state, wait_event, now() - state_change, query FROM pg_stat_activity"
+        sessions = "\n".join(map(str, target.query(f"{doing} WHERE datname = current_database()")))
+        raise AssertionError(f"{late}\n{process.output()[-4000:]}\n{sessions}") from late
 
 
 def until_live(process: Running, target: Database) -> None:

@@ -153,13 +153,12 @@ def test_start_has_exactly_the_transactions_before_its_offset(server: MysqlServe
     for writer in writers:
         writer.start()
     try:
-        one = ask(server)
-        found = [one.start() for _ in range(20)]
+        one, found = ask(server), set()
+        until(lambda: found.add(one.start()) or len(found) > 15, what="the log moves")
     finally:
         stop.set()
         for writer in writers:
             writer.join()
-    assert len(set(found)) > 5  # it did move
     for position in found:
         if isinstance(position.gtids, MariadbGtids):
             assert position.gtids == mariadb_gtids_at(one.connection, position.file, position.offset)

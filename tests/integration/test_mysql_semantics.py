@@ -18,6 +18,9 @@ from tests.servers.mysql_session import rows
 LOADED = "1,eins,10\n2,zwei é 😀,20\n3,\\N,\\N\n"
 
 # Pairs, and whether the changes come while a run follows them or while none does.
+# The first test of a way makes the pipeline for all of them.
+pytestmark = pytest.mark.timeout(400)
+
 # Each is a pipeline of its own, and some minutes. `CDCFLOW_ALL_WAYS=1` goes the others, too, which share the reading or
 # the writing with one of these.
 WAYS = ("mysql-postgres followed", "mariadb-postgres later", "mysql-mysql followed", "mysql-sqlite later")

@@ -68,6 +68,19 @@ def test_unchanged_cells_keep_what_is_there(fed: Fed, large: bool) -> None:
 
 
 @LARGE
+def test_a_column_that_the_server_would_renew_stays_what_it_is_at_the_source(fed: Fed, large: bool) -> None:
+    route = fed.made(ID, V, column("at", "timestamp without time zone"))
+    fed.database.execute("ALTER TABLE t MODIFY at datetime(6) ON UPDATE CURRENT_TIMESTAMP(6), ADD UNIQUE KEY (at)")
+    fed.apply(
+        route,
+        [("I", None, [b"1", b"a", b"2001-01-01 00:00:00"]), ("I", None, [b"2", b"b", b"2002-01-01 00:00:00"])],
+        large=large,
+    )
+    fed.apply(route, [("U", None, [b"1", b"c", UNCHANGED]), ("U", None, [b"2", b"d", UNCHANGED])], large=large)
+    assert found(fed, "SELECT v, year(at) FROM t ORDER BY id") == [("c", 2001), ("d", 2002)]
+
+
+@LARGE
 def test_a_unique_value_that_moves_from_row_to_row_arrives(fed: Fed, large: bool) -> None:
     route = fed.made()
     fed.database.execute("ALTER TABLE t MODIFY v VARCHAR(20), ADD UNIQUE KEY (v)")

@@ -14,7 +14,7 @@ from cdcflow.model.change import SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.route import OnDelete, Route, SchemaChanges
 from cdcflow.model.schema import Column, ForeignKey, Index, TableName
-from cdcflow.targets.mysql import applier
+from cdcflow.targets.mysql import applier, barriers
 from tests.conftest import MakeMysqlDatabase
 from tests.integration.mysql_feed import ID, Fed, V, column, found, table
 from tests.servers.fleet import Fleet
@@ -83,6 +83,23 @@ def test_a_column_is_added_renamed_and_dropped_between_rows(
 
 
 @CRASHES
+def test_a_column_takes_the_place_of_an_indexed_one_of_its_name(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    """The servers would keep the index, with a length that is of the old column's type."""
+    one = fed.made(ID, V, column("h", "timestamp without time zone", 3))
+    fed.database.execute("ALTER TABLE t ADD INDEX plain (h), ADD INDEX both_ (h, id)")
+    two = _after(fed, one, ID, V, column("h", "integer", 4, missing="3"))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"a", b"2024-01-01 00:00:00"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("I", None, [b"2", b"b", b"5"])]),
+    )  # fmt: skip
+    assert found(fed, "SELECT id, v, h FROM t ORDER BY 1") == [(1, "a", 3), (2, "b", 5)]
+
+
+@CRASHES
 def test_two_columns_swap_their_names(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
     one = fed.made(ID, column("a", "text", 2), column("b", "text", 3))
     two = _after(fed, one, ID, column("b", "text", 2), column("a", "text", 3))
@@ -97,7 +114,7 @@ def test_two_columns_swap_their_names(fed: Fed, monkeypatch: pytest.MonkeyPatch,
 
 @CRASHES
 def test_two_changes_and_a_truncate_in_one_batch(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
-    monkeypatch.setattr(applier, "_DELETED_ROWS", -1)  # every table is too large to be emptied by DELETE
+    monkeypatch.setattr(barriers, "_DELETED_ROWS", -1)  # every table is too large to be emptied by DELETE
     one = fed.made()
     two = _after(fed, one, ID, V, column("n", "integer", 3))
     three = _after(fed, one, ID, V, column("n", "bigint", 3))
@@ -126,17 +143,17 @@ def test_a_crash_between_the_alter_and_the_rows_behind_it(fed: Fed, monkeypatch:
     third = fed.rows(two, [("I", None, [b"2", b"c", b"2"])])
     batch = fed.batch(first, second, change, third, large=True)
     calls = 0
-    alter = applier.Applier._alter
+    pass_one = barriers.pass_one
 
-    def die(self: applier.Applier, *arguments: Any) -> None:
+    def die(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if at == 2:
-            alter(self, *arguments)
+            pass_one(*arguments)
         raise _Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(applier.Applier, "_alter", die)
+        patched.setattr(barriers, "pass_one", die)
         with pytest.raises(_Killed):
             fed.target.apply(batch)
     assert calls == 1

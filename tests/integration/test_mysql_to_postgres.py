@@ -117,6 +117,35 @@ def test_a_killed_run_loses_and_doubles_nothing(pair: Pair, running: Callable[..
     assert pair.rows("a") == sorted(pair.source.query("SELECT id, v FROM a"))
 
 
+def test_a_table_that_is_copied_while_a_transaction_is_prepared_has_its_rows_when_it_is_committed(
+    pair: Pair, running: Callable[..., Running], cdcflow: Call
+) -> None:
+    """The stream is opened again where the copy of the table begins, behind the rows of the transaction."""
+    pair.source.execute("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'copied')")
+    process = running("run")
+    process.until_output("streaming")
+    pair.source.execute("CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b VALUES (1, 'copied')")
+    name = f"{pair.folder.name}-late"
+    with pair.source.connect() as connection, connection.cursor() as cursor:
+        for statement in (
+            f"XA START '{name}'",
+            "INSERT INTO a VALUES (2, 'prepared')",
+            "INSERT INTO b VALUES (2, 'prepared')",
+            f"XA END '{name}'",
+            f"XA PREPARE '{name}'",
+        ):
+            cursor.execute(statement)
+    pair.source.execute("INSERT INTO b VALUES (3, 'followed')")
+    there = f"SELECT to_regclass('{pair.table('b')}') IS NOT NULL"
+    until(lambda: pair.target.value(there) and (3, "followed") in pair.rows("b"), what="the new table is there")
+    pair.source.execute(f"XA COMMIT '{name}'; INSERT INTO b VALUES (4, 'followed')")
+    until(lambda: (4, "followed") in pair.rows("b") or process.ended, what="what was committed arrives")
+    process.terminate()
+    assert process.wait() == 0, process.output()
+    assert pair.rows("a") == [(1, "copied"), (2, "prepared")]
+    assert pair.rows("b") == [(1, "copied"), (2, "prepared"), (3, "followed"), (4, "followed")]
+
+
 def test_a_prepared_transaction_counts_when_it_is_committed(pair: Pair, cdcflow: Call) -> None:
     """Also where the run that saw its rows has ended before, and others have been applied since."""
     pair.source.execute("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'copied')")

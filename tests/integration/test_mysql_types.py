@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -19,6 +19,19 @@ STREAMED = 1000  # what is added to the numbers of the rows that are inserted ag
 HEX_OF_TEXT = "HEX(CONVERT({c} USING utf8mb4))"
 COLUMNS = 20  # in one table
 SAMPLE = "aé€ÿßŽžждλשעبתا日本語ｱ中文言한글😀İı~\\¥"
+
+
+class Moved(Protocol):
+    """A source, a target, and what brings the rows from one to the other; `engines` as in `mysql-postgres`."""
+
+    @property
+    def source(self) -> Any: ...
+    @property
+    def target(self) -> Any: ...
+    @property
+    def engines(self) -> tuple[str, str]: ...
+    def run(self, exit_code: int | None = 0) -> str: ...
+    def name(self, table: str, schema: str = "") -> str: ...
 
 
 FLOATS = (
@@ -50,7 +63,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, fleet: Fleet) -> Iterat
         yield found
 
 
-def columns_of(made: Pair) -> tuple[Column, ...]:
+def columns_of(made: Moved) -> tuple[Column, ...]:
     """Return every column that the source can have and the target can take."""
     charsets = made.source.query(
         "SELECT character_set_name, maxlen FROM information_schema.character_sets WHERE character_set_name <> 'binary'"
@@ -90,7 +103,7 @@ def by_table(columns: Sequence[Placed]) -> dict[str, list[Placed]]:
     return found
 
 
-def fill(made: Pair, tables: dict[str, list[Placed]], first: int) -> None:
+def fill(made: Moved, tables: dict[str, list[Placed]], first: int) -> None:
     """Insert every value of every column in one transaction."""
     writer = made.source.connect()
     with writer, writer.cursor() as cursor:
@@ -103,7 +116,7 @@ def fill(made: Pair, tables: dict[str, list[Placed]], first: int) -> None:
         cursor.execute("COMMIT")
 
 
-def twice(made: Pair) -> list[Placed]:
+def twice(made: Moved) -> list[Placed]:
     """Copy every value of every type, and follow it."""
     columns = placed(columns_of(made))
     tables = by_table(columns)
@@ -121,7 +134,7 @@ def is_float(column: Column) -> bool:
     return column in FLOATS
 
 
-def canonical(made: Pair, column: Column, table: str, name: str) -> dict[int, Any]:
+def canonical(made: Moved, column: Column, table: str, name: str) -> dict[int, Any]:
     """Return the text that each row's value should have everywhere."""
     rows = made.source.query(f"SELECT id, {column.question.format(c=name)} FROM {table}")
     if is_float(column):
@@ -129,7 +142,7 @@ def canonical(made: Pair, column: Column, table: str, name: str) -> dict[int, An
     return {id_: value if value is None else column.text(str(value)).decode() for id_, value in rows}
 
 
-def in_postgres(made: Pair, column: Column, table: str, name: str) -> dict[int, Any]:
+def in_postgres(made: Moved, column: Column, table: str, name: str) -> dict[int, Any]:
     shown = f"{name}::text::float8" if is_float(column) else f"{name}::text"
     if column.type == "FLOAT":
         shown = f"{name}::float8"
@@ -137,7 +150,7 @@ def in_postgres(made: Pair, column: Column, table: str, name: str) -> dict[int, 
     return {id_: repr(value) if isinstance(value, float) else value for id_, value in rows}
 
 
-def in_sqlite(made: Pair, column: Column, table: str, name: str) -> dict[int, Any]:
+def in_sqlite(made: Moved, column: Column, table: str, name: str) -> dict[int, Any]:
     rows = made.target.query(f"SELECT id, {name} FROM {made.name(table)}")
     found: dict[int, Any] = {}
     for id_, value in rows:

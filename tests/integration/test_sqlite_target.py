@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,16 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(
     source_db.execute("INSERT INTO keyed SELECT i, 0 FROM generate_series(1, 500) i")
     killed = running("run", env={"CDCFLOW_KILL_AT": moment})
     until(lambda: killed.ended or "streaming" in killed.output(), what="it streams or is dead")
-    for number in range(20):
+    numbers = count()
+
+    def is_dead() -> bool:
+        """After one more change: what is written at once may be one batch."""
+        number = next(numbers)
         source_db.execute(f"INSERT INTO plain VALUES ({number}, 'y'); UPDATE keyed SET n = n + 1 WHERE id <= {number}")
         source_db.execute(f"DELETE FROM plain WHERE ctid = (SELECT ctid FROM plain WHERE a = {number % 10} LIMIT 1)")
-    killed.wait(60)
+        return killed.ended
+
+    until(is_dead, limit=60, what="it is killed")
     assert killed.returncode == -9
     cdcflow("run", "--until-caught-up", exit_code=0)
     for table in ("plain", "keyed"):

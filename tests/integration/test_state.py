@@ -23,7 +23,7 @@ from cdcflow.errors import AccessDenied, Fenced, OperatorError, TargetUnavailabl
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
-from cdcflow.state import SqlStore, lease, open_store
+from cdcflow.state import SqlStore, engines, lease, open_store
 from cdcflow.state.migrate import REVISIONS, scripts
 from cdcflow.state.tables import SCHEMA, SERVER
 from cdcflow.targets.sql.bookkeeping import ADVANCE, FENCE, RECORD_CHUNK, advance_parameters, chunk_parameters
@@ -130,6 +130,18 @@ def test_an_instance_learns_of_a_successor_that_is_gone_again(
     other.acquire("shop", OWNER)
     other.close()
     assert not store.held()
+
+
+def test_a_transaction_whose_client_is_gone_without_a_word_does_not_keep_the_next_instance_out(
+    store: SqlStore, stores: Callable[[str], SqlStore], target_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_SILENT_SECONDS", 2)
+    store.acquire("shop", OWNER)
+    store.release()
+    with engines.postgres_engine(target_db.url).connect() as silent:
+        silent.execute(sa.text("SELECT epoch FROM cdcflow.checkpoints FOR KEY SHARE"))
+        assert stores(target_db.url).acquire("shop", OWNER) == 2
+        silent.invalidate()
 
 
 def test_a_lease_outlives_a_restart_of_the_server(
@@ -266,13 +278,13 @@ def test_recorded_chunks_come_back_by_number(store: SqlStore, target_db: Databas
 
 
 def test_advancing_costs_a_small_part_of_a_batch(store: SqlStore, target_db: Database) -> None:
-    """Generous, for a busy machine: about 0.02 ms a call is usual."""
+    """Very generous, for a busy machine: about 0.02 ms a call is usual."""
     epoch = store.acquire("shop", OWNER)
     with target_db.connect(autocommit=False) as connection:
         connection.execute("SELECT cdcflow.advance('shop', %s, '0/1')", [epoch])
         begun = time.perf_counter()
         connection.execute(f"SELECT cdcflow.advance('shop', {epoch}, i::text) FROM generate_series(1, 1000) i")
-        assert time.perf_counter() - begun < 1
+        assert time.perf_counter() - begun < 10
 
 
 def test_a_role_that_may_not_make_the_schema_is_told_the_grant(

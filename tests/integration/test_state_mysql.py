@@ -18,7 +18,7 @@ from cdcflow.errors import AccessDenied, Fenced, TargetUnavailable
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.model.schema import TableName
-from cdcflow.state import SqlStore, lease, open_store
+from cdcflow.state import SqlStore, engines, lease, open_store
 from cdcflow.state.migrate import REVISIONS
 from cdcflow.state.tables import SCHEMA, SERVER
 from cdcflow.targets.mysql.bookkeeping import MAKE_PARTIAL, set_partial
@@ -92,6 +92,18 @@ def test_a_lease_is_not_taken_from_a_paused_process(
     with pytest.raises(Fenced, match='"shop" is running') as caught:
         stores(target.url).acquire("shop", OWNER)
     assert "host holder" in caught.value.why
+
+
+def test_a_transaction_whose_client_is_gone_without_a_word_does_not_keep_the_next_instance_out(
+    store: SqlStore, stores: Stores, target: MysqlDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_SILENT_SECONDS", 2)
+    store.acquire("shop", OWNER)
+    store.release()
+    with engines.mysql_engine(target.url).connect() as silent:
+        silent.execute(sa.text("SELECT epoch FROM cdcflow.checkpoints FOR UPDATE"))
+        assert stores(target.url).acquire("shop", OWNER) == 2
+        silent.invalidate()
 
 
 def test_a_lease_survives_its_session_when_nobody_came_between(store: SqlStore, target: MysqlDatabase) -> None:

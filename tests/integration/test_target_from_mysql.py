@@ -2,95 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from cdcflow.engines.mysql.connect import connect, flavour
-from cdcflow.errors import ConfigError, RowRejected
 from cdcflow.model.change import SchemaChange
-from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.frame import UNCHANGED, Cell
 from cdcflow.model.route import OnDelete, Route, ZeroDates
-from cdcflow.model.schema import Column, ForeignKey, Index, Logical, NativeType, Table, TableName
+from cdcflow.model.schema import Column, ForeignKey, Index, Logical, NativeType, TableName
 from cdcflow.sources.mysql.catalog import tables
-from cdcflow.targets.postgres import PostgresTarget
 from cdcflow.targets.postgres.foreign import native, shortened
+from tests.integration.mysql_kinds import (
+    KINDS,
+    ONE,
+    check_texts,
+    copy_line,
+    done,
+    every_kind,
+    my,
+    my_id,
+    my_table,
+    texts,
+    types_of,
+)
 from tests.integration.target_feed import Fed
 from tests.integration.target_shapes import route
 from tests.servers.database import Database
-
-# COLUMN_TYPE at the source, meaning, type at the target, values.
-KINDS: dict[str, tuple[str, Logical, str, Sequence[str]]] = {
-    "tiny": ("tinyint(1)", Logical.INT2, "smallint", ["-128", "127", "2"]),
-    "utiny": ("tinyint unsigned", Logical.INT2, "smallint", ["0", "255"]),
-    "small": ("smallint(6)", Logical.INT2, "smallint", ["-32768", "32767"]),
-    "usmall": ("smallint unsigned", Logical.INT4, "integer", ["65535"]),
-    "medium": ("mediumint", Logical.INT4, "integer", ["-8388608"]),
-    "int": ("int", Logical.INT4, "integer", ["-2147483648", "2147483647"]),
-    "uint": ("int(10) unsigned zerofill", Logical.INT8, "bigint", ["4294967295", "7"]),
-    "big": ("bigint", Logical.INT8, "bigint", ["-9223372036854775808"]),
-    "ubig": ("bigint unsigned", Logical.UINT8, "numeric(20,0)", ["18446744073709551615", "0"]),
-    "year": ("year(4)", Logical.INT2, "smallint", ["0", "1901", "2155"]),
-    "dec": ("decimal(10,2) unsigned", Logical.DECIMAL, "numeric(10,2)", ["0.10", "99999999.99"]),
-    "long dec": ("decimal(65,30)", Logical.DECIMAL, "numeric(65,30)", ["-" + "9" * 35 + "." + "9" * 30]),
-    "whole dec": ("decimal(10)", Logical.DECIMAL, "numeric(10,0)", ["-1234567890"]),
-    "float": ("float(7,3)", Logical.FLOAT4, "real", ["0.1", "3.4028235e+38", "1e-07", "-0"]),
-    "double": ("double unsigned", Logical.FLOAT8, "double precision", ["1e+20", "1.7976931348623157e+308", "0.1"]),
-    "char": ("char(3)", Logical.TEXT, "character varying(3)", ["", "a", " é🐘", "abc"]),
-    "varchar": ("varchar(20)", Logical.TEXT, "character varying(20)", ["a ", "tab\t\\N\r\n", "🐘" * 20]),
-    "nothing": ("varchar(0)", Logical.TEXT, "text", [""]),
-    "long": ("longtext", Logical.TEXT, "text", ["x" * 100_000, "'\"%s"]),
-    "binary": ("binary(3)", Logical.BYTES, "bytea", ["\\x610000"]),
-    "blob": ("mediumblob", Logical.BYTES, "bytea", ["\\x", "\\x00ff5c"]),
-    "date": ("date", Logical.DATE, "date", ["0001-01-01", "1000-01-01", "9999-12-31"]),
-    "datetime": (
-        "datetime",
-        Logical.TIMESTAMP,
-        "timestamp(0) without time zone",
-        ["1000-01-01 00:00:00", "9999-12-31 23:59:59"],
-    ),
-    "datetime6": ("datetime(6)", Logical.TIMESTAMP, "timestamp(6) without time zone", ["2024-02-29 12:00:00.000001"]),
-    "timestamp": ("timestamp", Logical.TIMESTAMPTZ, "timestamp(0) with time zone", ["2038-01-19 03:14:07+00"]),
-    "timestamp3": ("timestamp(3)", Logical.TIMESTAMPTZ, "timestamp(3) with time zone", ["1970-01-01 00:00:01.5+00"]),
-    "time": ("time", Logical.INTERVAL, "interval", ["-838:59:59", "838:59:59", "00:00:00", "24:00:00"]),
-    "time6": ("time(6)", Logical.INTERVAL, "interval", ["-00:00:00.000001", "12:34:56.5"]),
-    "bit": ("bit(1)", Logical.BIT, "bit(1)", ["0", "1"]),
-    "bits": ("bit(64)", Logical.BIT, "bit(64)", ["1" * 64, "01" * 32]),
-    "enum": ("enum('a','it''s','')", Logical.ENUM, "text", ["a", "it's", ""]),
-    "set": ("set('a','b')", Logical.SET, "text", ["a,b", "", "b"]),
-    "json": ("json", Logical.JSON, "json", ['{"a": 1, "b": [1.10, "\\u0000 é"]}', "null", '"x"', '{"a":1,"a":2}']),
-    "point": ("point", Logical.GEOMETRY, "text", ["0101000020E6100000000000000000F03F0000000000000040"]),
-    "vector": ("vector(2)", Logical.ARRAY, "real[]", ["{1,2.5}", "{1e-07,-0}"]),
-    "uuid": ("uuid", Logical.UUID, "uuid", ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
-    "inet6": ("inet6", Logical.TEXT, "text", ["::1", "::ffff:1.2.3.4"]),
-    "inet4": ("inet4", Logical.TEXT, "text", ["255.0.0.1"]),
-}
-
-ONE = Chunk(1, 0, "", "")
-UNICODE_TABLE = "Bestellungen mit ü 😀"
-
-
-def my(name: str, kind: str = "varchar(20)", logical: Logical = Logical.TEXT, **more: Any) -> Column:
-    """Return a column as the catalog of a MySQL source tells it."""
-    return Column(name, NativeType(kind, unsigned="unsigned" in kind), logical, **more)
-
-
-def my_id(**more: Any) -> Column:
-    return my("id", "int", Logical.INT4, nullable=False, **more)
-
-
-def my_table(*columns: Column, name: str = "shop.t", key: tuple[str, ...] = ("id",), **more: Any) -> Table:
-    schema, _, plain = name.partition(".")
-    numbered = tuple(replace(c, number=c.number or at) for at, c in enumerate(columns, 1))
-    more.setdefault("primary_key", key)
-    more.setdefault("engine", "mysql")
-    return Table(TableName(schema, plain), abs(hash(name)) >> 1, numbered, key, **more)
 
 
 @pytest.fixture
@@ -98,60 +38,6 @@ def fed(target_db: Database) -> Iterator[Fed]:
     fed = Fed(target_db)
     yield fed
     fed.close()
-
-
-def done(rows: int, size: int) -> DoneChunk:
-    return DoneChunk(ONE, "0/1", "", rows, size)
-
-
-def copy_line(cells: Sequence[bytes | None]) -> bytes:
-    """Write one row as a snapshot's COPY text."""
-    marks = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
-
-    def written(cell: bytes | None) -> bytes:
-        if cell is None:
-            return b"\\N"
-        for mark, escaped in marks:
-            cell = cell.replace(mark, escaped)
-        return cell
-
-    return b"\t".join(map(written, cells)) + b"\n"
-
-
-def types_of(database: Database, table: str = "shop.t") -> dict[str, tuple[str, bool, str | None]]:
-    """Return type, NOT NULL and default of each column."""
-    rows = database.query(
-        "SELECT attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)"
-        " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
-        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-        [table],
-    )
-    return {name: (kind, not_null, default) for name, kind, not_null, default in rows}
-
-
-def texts(database: Database, column: str) -> list[str | None]:
-    quoted = '"' + column.replace('"', '""') + '"'
-    return [text for (text,) in database.query(f"SELECT {quoted}::text FROM shop.t ORDER BY id")]
-
-
-def every_kind(engine: str = "mysql") -> tuple[Table, list[list[Cell]]]:
-    """Return a table with a column of each kind, and rows that hold all its values, and NULL."""
-    columns = [my(name, kind, logical) for name, (kind, logical, _, _) in KINDS.items()]
-    table = my_table(my_id(), *columns, engine=engine)
-    count = max(len(values) for *_, values in KINDS.values()) + 1
-    rows: list[list[Cell]] = []
-    for number in range(count):
-        values: list[Cell] = [str(number).encode()]
-        for *_, known in KINDS.values():
-            values.append(known[number % len(known)].encode() if number < count - 1 else None)
-        rows.append(values)
-    return table, rows
-
-
-def check_texts(database: Database, rows: list[list[Cell]]) -> None:
-    for place, name in enumerate(KINDS, 1):
-        wanted = [cell.decode() if isinstance(cell, bytes) else None for cell in (row[place] for row in rows)]
-        assert texts(database, name) == wanted, name
 
 
 @pytest.mark.parametrize("engine", ["mysql", "mariadb"])
@@ -432,117 +318,6 @@ def test_soft_deletes_are_marked(fed: Fed, target_db: Database) -> None:
     fed.target.create(wanted)
     fed.apply(wanted, [("I", None, [b"1", b"x"]), ("D", [b"1", UNCHANGED], None)])
     assert target_db.query("SELECT id, cdcflow_deleted_at IS NULL FROM shop.t") == [(1, False)]
-
-
-# -- U+0000, which MySQL's text may hold
-
-NUL = my_table(my_id(), my("v"), my("w"))
-
-
-def refused(caught: pytest.ExceptionInfo[RowRejected]) -> None:
-    assert "U+0000" in caught.value.what
-    assert "table shop.t" in caught.value.at
-    assert "id" in caught.value.at
-    assert "17" in caught.value.at
-    assert "column" in caught.value.at
-    assert "secret" not in caught.value.report()
-
-
-@pytest.mark.parametrize("large", [False, True], ids=["a small batch", "a large batch"])
-@pytest.mark.parametrize("keyed", [True, False], ids=["by key", "without a key"])
-def test_text_with_the_character_zero_is_refused_and_never_cut(
-    fed: Fed, target_db: Database, large: bool, keyed: bool
-) -> None:
-    wanted = route(NUL if keyed else replace(NUL, key=(), primary_key=()))
-    fed.target.create(wanted)
-    fed.apply(wanted, [("I", None, [b"17", b"x", b"y"])])
-    before = fed.target.flush(force=True)
-    with pytest.raises(RowRejected) as caught:
-        fed.apply(
-            wanted,
-            [("I", None, [b"18", b"x", b""]), ("U", [b"17", b"x", b"y"], [b"17", b"x", b"secret\0z"])],
-            large=large,
-        )
-    if keyed:
-        refused(caught)
-    with pytest.raises(RowRejected) as caught:
-        fed.apply(wanted, [("I", None, [b"1", b"x", b""]), ("I", None, [b"17", b"secret\0z", b"y"])], large=large)
-    assert "U+0000" in caught.value.what
-    assert target_db.query("SELECT id, v, w FROM shop.t") == [(17, "x", "y")]
-    fed.target.begin("p", fed.epoch)
-    assert before is not None
-    assert target_db.value("SELECT position FROM cdcflow.checkpoints") == str(before)
-
-
-def test_a_key_with_the_character_zero_is_refused(fed: Fed, target_db: Database) -> None:
-    wanted = route(my_table(my("id", nullable=False), my("v")))
-    fed.target.create(wanted)
-    fed.apply(wanted, [("I", None, [b"a", b"x"])])
-    with pytest.raises(RowRejected) as caught:
-        fed.apply(wanted, [("D", [b"a\0b", UNCHANGED], None)] * 2, large=True)
-    assert "a\\0b" in caught.value.at
-    assert texts(target_db, "v") == ["x"]
-
-
-@pytest.mark.parametrize("merge", [False, True])
-def test_a_copied_text_with_the_character_zero_is_refused(fed: Fed, target_db: Database, merge: bool) -> None:
-    wanted = route(NUL)
-    fed.target.create(wanted)
-    loader = fed.target.loader()
-    with pytest.raises(RowRejected) as caught:
-        loader.load(wanted, ONE, [b"1\ta\tb\n17\tx\tsecret\0z\n", b"18\ta\tb\n"], done, merge=merge)
-    refused(caught)
-    assert "column w" in caught.value.at
-    loader.close()
-    assert target_db.value("SELECT count(*) FROM shop.t") == 0
-
-
-# -- names
-
-
-@pytest.mark.parametrize("name", ["Mixed Case", "50%", "a.b", "x`y", UNICODE_TABLE, "%s"])
-def test_names_are_kept(target_db: Database, name: str) -> None:
-    target = PostgresTarget(target_db.url, "shop")
-    source = replace(
-        my_table(replace(my_id(identity="by default"), name=name), key=(name,)), name=TableName(name, name)
-    )
-    wanted = replace(route(source), target=TableName(name, name))
-    target.create(wanted)
-    target.finish([wanted])
-    assert not [each for each in target.check([wanted]) if each.level != "ok"]
-    assert target_db.query("SELECT schemaname, tablename FROM pg_tables WHERE tablename = %s", [name]) == [(name, name)]
-
-
-def test_a_name_too_long_for_postgresql_is_a_blocker(target_db: Database) -> None:
-    wanted = route(my_table(my_id(), my("c" * 64)))
-    found = [each for each in PostgresTarget(target_db.url, "shop").check([wanted]) if each.level == "blocker"]
-    assert [each.name for each in found] == ["target.name"]
-
-
-@pytest.mark.parametrize(
-    ("name", "column", "word"), [("pg_shop.t", "v", "pg_shop"), ("shop.t", "ctid", "ctid"), ("shop.t", "xmin", "xmin")]
-)
-def test_a_name_that_postgresql_keeps_for_itself_is_a_blocker(
-    target_db: Database, name: str, column: str, word: str
-) -> None:
-    wanted = route(my_table(my_id(), my(column), name=name))
-    target = PostgresTarget(target_db.url, "shop")
-    found = [each for each in target.check([wanted]) if each.level == "blocker"]
-    assert [(each.name, word in each.found) for each in found] == [("target.name", True)]
-    with pytest.raises(ConfigError, match=word):
-        target.create(wanted)
-
-
-@pytest.mark.parametrize("large", [False, True], ids=["a small batch", "a large batch"])
-def test_a_value_too_long_for_an_index_is_told_with_its_row(fed: Fed, target_db: Database, large: bool) -> None:
-    wide = Index("v", ("v",), False, "CREATE INDEX `v` ON `shop`.`t` (`v`)")
-    wanted = route(my_table(my_id(), my("v", "varchar(3072)"), indexes=(wide,)))
-    fed.target.create(wanted)
-    fed.target.finish([wanted])
-    with pytest.raises(RowRejected) as caught:
-        fed.apply(wanted, [("I", None, [b"17", base64.b85encode(random.Random(5).randbytes(2400))])], large=large)
-    assert "17" in caught.value.at
-    assert "t_v" in caught.value.why
 
 
 # -- as the catalogs of real servers tell it

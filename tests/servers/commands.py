@@ -9,10 +9,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import yaml
 
+from tests.servers.forks import Forked, forks
 from tests.servers.waiting import until
 
 COMMAND = [sys.executable, "-m", "cdcflow"]
@@ -23,6 +25,34 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a process of cdcflow: ours, without a terminal's habits."""
     names = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
     return {**names, **(extra or {})}
+
+
+def _start(
+    arguments: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str],
+    out: IO[bytes],
+    err: IO[bytes],
+    prefix: Sequence[str] = (),
+    *,
+    forked: bool,
+) -> subprocess.Popen[bytes] | Forked:
+    if forked and not prefix and forks().fits(env):
+        return forks().start(arguments, folder, env, out.fileno(), err.fileno())
+    return subprocess.Popen(
+        [*prefix, *COMMAND, *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        env=env,
+        start_new_session=True,
+    )
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -82,20 +112,19 @@ class Running:
     """A process of cdcflow in the background, its output kept in files."""
 
     def __init__(
-        self, folder: Path, number: int, arguments: Sequence[str], env: Mapping[str, str] | None, prefix: Sequence[str]
+        self,
+        folder: Path,
+        number: int,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None,
+        prefix: Sequence[str],
+        *,
+        forked: bool = True,
     ) -> None:
         self.arguments = list(arguments)
         self._out, self._err = folder / f"out-{number}.txt", folder / f"log-{number}.txt"
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [*prefix, *COMMAND, *arguments],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=environment(env),
-                start_new_session=True,
-            )
+            self.process = _start(arguments, folder, environment(env), out, err, prefix, forked=forked)
 
     def __repr__(self) -> str:
         return f"<cdcflow {' '.join(self.arguments)}: {self.returncode if self.ended else 'running'}>"
@@ -177,10 +206,14 @@ class Running:
 
 
 class Commands:
-    """Starts cdcflow in one folder and remembers what runs, so that nothing outlives the test."""
+    """Starts cdcflow in one folder and remembers what runs, so that nothing outlives the test.
 
-    def __init__(self, folder: Path) -> None:
+    forked: whether processes may do without an interpreter of their own, see `forks`.
+    """
+
+    def __init__(self, folder: Path, *, forked: bool = True) -> None:
         self._folder = folder
+        self.forked = forked
         self._started: list[Running] = []
 
     def call(
@@ -191,16 +224,17 @@ class Commands:
         exit_code: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run `cdcflow ARGUMENTS` to its end; with `exit_code`, assert it."""
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=environment(env),
-            check=False,
-        )
+        with TemporaryFile() as out, TemporaryFile() as err:
+            process = _start(arguments, self._folder, environment(env), out, err, forked=self.forked)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(30)
+                raise AssertionError(
+                    f"cdcflow {' '.join(arguments)} ran for {timeout} s:\n{_text(err)[-8000:]}"
+                ) from None
+            done = subprocess.CompletedProcess(list(arguments), code, _text(out), _text(err))
         if exit_code is not None and done.returncode != exit_code:
             raise AssertionError(
                 f"cdcflow {' '.join(arguments)} ended with {done.returncode}, not {exit_code}:\n"
@@ -210,7 +244,7 @@ class Commands:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> Running:
         """Start `cdcflow ARGUMENTS` in the background; `prefix` stands before it (`taskset -c 0`)."""
-        running = Running(self._folder, len(self._started) + 1, arguments, env, prefix)
+        running = Running(self._folder, len(self._started) + 1, arguments, env, prefix, forked=self.forked)
         self._started.append(running)
         return running
 

@@ -59,7 +59,10 @@ class Database:
 
     def connect(self, *, autocommit: bool = True, **arguments: Any) -> psycopg.Connection[TupleRow]:
         """Return a new connection of the test's own."""
-        return psycopg.connect(self.url, autocommit=autocommit, options=SESSION, **arguments)
+        connection = psycopg.connect(self.url, autocommit=autocommit, options=SESSION, **arguments)
+        # A query that a test repeats while the table is altered must not be a prepared one.
+        connection.prepare_threshold = None
+        return connection
 
     def execute(self, sql: str, params: Sequence[Any] | None = None) -> None:
         """Run SQL and commit; without parameters several statements may follow one another in one transaction."""

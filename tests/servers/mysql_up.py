@@ -1,4 +1,4 @@
-"""One server by hand: `python -m tests.servers.mysql_up 9.7|8.0|11.8|11.4|mariadb [port]`, until Ctrl-C."""
+"""One server by hand: `python -m tests.servers.mysql_up 9.7|8.0|11.8|11.4|10.11|10.6|mariadb [port]`, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Start it, print its URL, wait for the end, remove it."""
     asked = sys.argv[1] if len(sys.argv) > 1 else "9.7"
     version = "11.8" if asked == "mariadb" else asked
-    flavour: Flavour = "mariadb" if version.startswith("11.") else "mysql"
+    flavour: Flavour = "mariadb" if version.startswith(("10.", "11.")) else "mysql"
     port = int(sys.argv[2]) if len(sys.argv) > 2 else None
     session = Session()
     server = MysqlServer(tree_of(flavour, version), session.path / asked, port=port)

@@ -53,8 +53,9 @@ def _sweep() -> None:
 
 def _end_processes_of(folder: Path) -> None:
     for pid in _processes_of(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGQUIT)
+        # Java takes the other one for a question.
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL if Path(f"/proc/{pid}/comm").read_text() == "java\n" else signal.SIGQUIT)
     try:
         until(lambda: not _processes_of(folder), limit=10)
     except AssertionError:

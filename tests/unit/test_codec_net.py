@@ -96,6 +96,49 @@ def test_the_outcome_is_that_of_the_changes_one_by_one(
     assert rows == expected
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(KEYS, unique=True, max_size=4),
+    st.lists(st.tuples(st.sampled_from([INSERT, UPDATE, DELETE]), KEYS, VALUES, VALUES, st.booleans()), min_size=1),
+)
+def test_a_replayed_frame_leaves_what_one_statement_after_the_other_would(
+    there: list[bytes], said: list[tuple[int, bytes, Cell, Cell, bool]]
+) -> None:
+    rows: dict[bytes, Row] = {key: (key, b"old", b"old") for key in there}
+    expected = dict(rows)
+    changes: list[tuple[int, Row | None, Row | None]] = []
+    for op, key, one, other, absent in said:
+        image_: Row = (key, one, UNCHANGED if absent and op == UPDATE else other)
+        changes.append((op, image_, None) if op == DELETE else (op, None, image_))
+        if op == DELETE:
+            expected.pop(key, None)
+        elif op == INSERT or key in expected:
+            old = expected.get(key, image_)
+            expected[key] = tuple(was if new is UNCHANGED else new for new, was in zip(image_, old, strict=True))
+    arrays = frame(changes)
+    netted = net(*arrays, WIDTH, (0,), True)
+    assert not netted.exact
+
+    def row_at(reference: int) -> list[Cell]:
+        buffer, at = (arrays[1], reference) if reference >= 0 else (netted.merged, -1 - reference)
+        return cells(buffer, at, WIDTH)
+
+    for start in array("q", netted.deleted)[::2]:
+        (key_,) = cells(netted.keys, start, 1)
+        assert isinstance(key_, bytes)
+        rows.pop(key_, None)
+    for reference in array("q", netted.updated):
+        cell = row_at(reference)
+        assert isinstance(cell[0], bytes)
+        if (before := rows.get(cell[0])) is not None:
+            rows[cell[0]] = tuple(was if new is UNCHANGED else new for new, was in zip(cell, before, strict=True))
+    for reference in array("q", netted.inserted):
+        cell = row_at(reference)
+        assert isinstance(cell[0], bytes)
+        rows[cell[0]] = tuple(cell)
+    assert rows == expected
+
+
 def test_a_key_that_holds_null_asks_for_the_exact_order() -> None:
     assert net(*frame([(INSERT, None, (None, b"a", b"b"))]), WIDTH, (0,)).exact
 

@@ -195,7 +195,7 @@ def test_url_that_cannot_be_used_is_refused_without_being_shown(tmp_path: Path, 
 
 def test_unsupported_scheme_lists_those_supported_now(tmp_path: Path):
     error = refusal(tmp_path, with_url("source", "postgrs://db/x"))
-    assert error.why == "supported now: mariadb://, mysql://, postgres:// or postgresql://"
+    assert error.why == "supported now: amqp://, amqps://, kafka://, mariadb://, mysql://, postgres:// or postgresql://"
     assert error.do == "did you mean postgres://?"
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cdcflow.engines.mysql.connect import Flavour, address, parse_version, safe_url
-from cdcflow.engines.mysql.errors import row_fault, translate
+from cdcflow.engines.mysql.errors import translate
 from cdcflow.engines.mysql.names import ident, literal, qualified, table_id
+from cdcflow.engines.mysql.rowfaults import row_fault
 from cdcflow.errors import (
     AccessDenied,
     ConfigError,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cdcflow.flow.ledger import Ledger, earlier, later
-from tests.unit.flow_fakes import At
+from tests.unit.flow_world import At
 
 
 class Source:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,69 +22,10 @@ from cdcflow.errors import (
     UsageError,
 )
 from cdcflow.flow.pipeline import Again, Does, Run
-from cdcflow.flow.progress import Report
 from tests.servers.waiting import until
-from tests.unit.flow_fakes import Fault, Killed, Stage, source_away, target_away
-
-BOTH = Does.COPY | Does.FOLLOW
-
-
-def shop() -> Stage:
-    """Two keyed tables and one without a key, with rows in each."""
-    stage = Stage()
-    stage.world.make("orders", 1)
-    stage.world.make("items", 2)
-    stage.world.make("events", 3, key=False)
-    for n in range(1, 8):
-        stage.world.commit((1, "insert", n, "a"), (2, "insert", n, "b"), (3, "insert", -n, "e"))
-    return stage
-
-
-def busy(stage: Stage, seed: int = 0, transactions: int = 10) -> None:
-    """More transactions: inserts, updates, deletes; now and then one large enough to come in pieces."""
-    chance = random.Random(seed)
-    for _ in range(transactions):
-        changes = []
-        for number in (1, 2):
-            there = [key for key, _ in stage.world.rows(number)]
-            fresh = max(there, default=0) + 1
-            changes.append((number, "insert", fresh, f"n{seed}"))
-            if len(there) > 2:
-                gone, changed = chance.sample(there, 2)
-                changes += [(number, "delete", gone, ""), (number, "update", changed, f"u{seed}")]
-        changes.append((3, "insert", -chance.randint(100, 10**6), "e"))
-        stage.world.commit(*changes[: chance.choice([3, 7])])
-
-
-def run(stage: Stage, does: Does = BOTH, *, again: Again | None = None) -> Report:
-    return Run(stage.parts(), does, until_caught_up=True, again=again).run()
-
-
-class Background:
-    """A run in a thread, as `cdcflow run` is, ended by its stop."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.parts = stage.parts()
-        self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            Run(self.parts, BOTH).run()
-        except BaseException as failure:
-            self.failure = failure
-
-    def end(self) -> None:
-        self.parts.stop.set()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        if self.failure is not None:
-            raise self.failure
-
-
-def states(stage: Stage) -> dict[str, str]:
-    return {record.source.table: record.state.value for record in stage.target.records.values()}
+from tests.unit.flow_fakes import Stage, source_away, target_away
+from tests.unit.flow_shop import BOTH, Background, busy, run, shop, states
+from tests.unit.flow_world import Fault, Killed
 
 
 def test_everything_is_copied_then_followed_and_the_source_hears_of_it() -> None:
@@ -291,8 +230,8 @@ def test_a_replay_that_collides_has_its_table_copied_again_but_only_once_in_a_ru
     busy(stage)
     collision = Fault("before commit", lambda: ReplayCollision("taken", table_id=1), 1)
     stage.faults.planned = [collision]
-    copied = run(stage).rows_copied
-    assert copied == len(stage.world.rows(1))
+    # A copy that the end of its session broke off is read again by the next.
+    assert run(stage).rows_copied >= len(stage.world.rows(1))
     assert stage.same()
     busy(stage, 1)
     stage.faults.planned = [replace(collision, nth=1), replace(collision, nth=2)]
@@ -321,157 +260,3 @@ def test_a_rule_that_matches_nothing_is_told_before_anything_is_made() -> None:
     with pytest.raises(ConfigError):
         run(stage)
     assert stage.world.slot is None
-
-
-# -- beside the stream
-
-
-def live(stage: Stage, *names: str) -> Callable[[], bool]:
-    return lambda: all(states(stage).get(name) == "live" for name in names)
-
-
-def test_a_table_that_appears_is_copied_while_the_others_stream() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    loading = stage.faults.holds["load chunk"] = threading.Event()
-    stage.world.make("late", 4)
-    stage.world.commit(*((4, "insert", n, "x") for n in range(1, 6)))
-    until(lambda: states(stage).get("late") == "copying")
-    start = int(stage.target.records[4].copied_from)
-    busy(stage)
-    stage.world.commit((4, "update", 1, "y"))
-    until(lambda: sorted(stage.target.rows[1]) == stage.world.rows(1))
-    assert states(stage)["late"] == "copying"
-    assert stage.world.confirmed <= start, "the log that the copy needs was given up"
-    stage.world.commit((4, "delete", 2, ""))
-    loading.set()
-    until(live(stage, "late"))
-    until(stage.same)
-    background.end()
-    assert stage.same()
-
-
-def test_a_keyless_table_that_appears_gets_each_row_once() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    stage.world.make("more", 4, key=False)
-    for n in range(30):
-        stage.world.commit((4, "insert", -(n % 3) - 1, "x"), (1, "update", 1, f"v{n}"))
-    until(live(stage, "more"))
-    stage.world.commit((4, "insert", -1, "x"))
-    until(stage.same)
-    background.end()
-
-
-@pytest.mark.parametrize(
-    ("moment", "nth"),
-    [("put copying", 1), ("after chunk", 1), ("put catching_up", 1), ("before commit", 2), ("put live", 1)],
-)
-@pytest.mark.parametrize("key", [True, False])
-def test_a_kill_while_a_late_table_joins_loses_and_doubles_nothing(moment: str, nth: int, key: bool) -> None:
-    stage = shop()
-    run(stage)
-    stage.world.make("late", 4, key=key)
-    for n in range(1, 6):
-        stage.world.commit((4, "insert", n if key else -n, "x"), (1, "update", 1, f"v{n}"))
-    stage.faults.planned = [Fault(moment, Killed, nth)]
-    for seed in range(3):
-        with contextlib.suppress(Killed):
-            run(stage)
-        stage.world.commit((4, "insert", (50 + seed) * (1 if key else -1), "z"))
-    stage.faults.planned.clear()
-    run(stage)
-    assert stage.same()
-
-
-def test_a_rewritten_table_is_copied_again() -> None:
-    stage = shop()
-    run(stage)
-    stage.target.rows[1] = [(key, "old") for key, _ in stage.target.rows[1]]
-    stage.world.stamps[1] = "2"
-    run(stage)
-    assert stage.same()
-    assert stage.target.records[1].stamp == "2"
-
-
-def test_the_log_that_a_copy_needs_is_kept_while_its_table_is_still_being_made() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    made = stage.faults.seen.count("create")
-    making = stage.faults.holds["create"] = threading.Event()
-    opening = stage.faults.holds["resume"] = threading.Event()
-    stage.world.stamps[1] = "2"
-    until(lambda: stage.faults.seen.count("create") > made)
-    opening.set()  # the stream is opened again, without the table, after its copy's view was taken
-    stage.world.commit((1, "update", 1, "behind the view"), (2, "update", 1, "x"))
-    until(lambda: stage.target.checkpoint is not None and stage.target.checkpoint.position == str(stage.world.end))
-    assert states(stage)["orders"] == "pending"
-    making.set()
-    until(live(stage, "orders"))
-    background.end()
-    assert stage.same()
-
-
-def test_a_table_that_is_dropped_while_it_is_copied_no_longer_holds_the_log_back() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    loading = stage.faults.holds["load chunk"] = threading.Event()
-    stage.world.make("late", 4)
-    stage.world.commit((4, "insert", 1, "x"))
-    until(lambda: states(stage).get("late") == "copying")
-    del stage.world.tables[4]
-    loading.set()
-    stage.world.commit((1, "update", 1, "y"))
-    until(lambda: stage.world.confirmed == stage.world.end)
-    background.end()
-
-
-def test_a_note_of_another_process_has_the_table_copied_again() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    stage.target.rows[1].clear()
-    background.parts.store.ask("shop", [1])
-    until(stage.same)
-    until(live(stage, "orders"))
-    background.end()
-
-
-def test_a_table_altered_while_it_was_copied_is_copied_again() -> None:
-    stage = shop()
-    held = stage.faults.holds["load chunk"] = threading.Event()
-    background = Background(stage)
-    until(lambda: "load chunk" in stage.faults.seen)
-    stage.world.stamps[2] = "2"
-    held.set()
-    until(live(stage, "orders", "items", "events"))
-    background.end()
-    assert stage.same()
-    assert stage.target.records[2].stamp == "2"
-
-
-def test_a_refused_table_that_appears_fails_and_the_others_go_on() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    stage.source.refused = {4}
-    stage.world.make("late", 4)
-    until(lambda: states(stage).get("late") == "failed")
-    busy(stage)
-    until(lambda: all(sorted(stage.target.rows[n]) == stage.world.rows(n) for n in (1, 2, 3)))
-    assert 4 not in stage.world.published
-    background.end()
-
-
-def test_a_dropped_table_is_forgotten() -> None:
-    stage = shop()
-    background = Background(stage)
-    until(live(stage, "orders", "items", "events"))
-    del stage.world.tables[2]
-    until(lambda: "items" not in states(stage))
-    busy(stage)
-    background.end()

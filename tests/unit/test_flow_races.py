@@ -15,8 +15,10 @@ from cdcflow.model.copy import Chunk, DoneChunk, TableRecord
 from cdcflow.model.route import Route
 from tests.servers.waiting import until
 from tests.unit import flow_fakes as fakes
-from tests.unit.flow_fakes import Fault, Stage, source_away, target_away
-from tests.unit.test_flow_pipeline import BOTH, Background, busy, live, run, shop, states
+from tests.unit.flow_fake_target import FakeLoader
+from tests.unit.flow_fakes import Stage, source_away, target_away
+from tests.unit.flow_shop import BOTH, Background, busy, live, run, shop, states
+from tests.unit.flow_world import Fault
 
 
 def test_a_stop_in_the_middle_of_a_copy_never_calls_a_table_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +179,7 @@ def test_tables_that_fail_one_after_the_other_do_not_hold_the_log_back(monkeypat
             raise SourceUnavailable("the view is gone")
         raise RowRejected("no")
 
-    monkeypatch.setattr(fakes.FakeLoader, "load", load)
+    monkeypatch.setattr(FakeLoader, "load", load)
     with stage.world.lock:
         stage.world.make("bad", 4)
         stage.world.make("other", 5)

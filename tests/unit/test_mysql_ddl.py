@@ -16,6 +16,7 @@ from cdcflow.model.schema import TableName
 from cdcflow.sources.mysql.ddl import Kind, intents, kind
 from cdcflow.sources.mysql.ddl_intents import (
     AddColumn,
+    AddForeignKey,
     AddKey,
     AlterTable,
     ChangeColumn,
@@ -252,7 +253,7 @@ def test_rows_that_come_and_go_without_row_events_are_noticed(clause: str) -> No
             "COALESCE PARTITION 2",
         ),
         *("ENGINE = InnoDB", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8", "AUTO_INCREMENT 7", "COMMENT 'x, DROP y'"),
-        *("ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES b (c) ON DELETE SET NULL", "DROP FOREIGN KEY f", "DROP CHECK c"),
+        *("DROP FOREIGN KEY f", "DROP CHECK c"),
         *(
             "ADD CHECK (a > 1)",
             "ALTER INDEX i INVISIBLE",
@@ -265,6 +266,24 @@ def test_rows_that_come_and_go_without_row_events_are_noticed(clause: str) -> No
 )
 def test_what_changes_neither_shape_nor_rows_is_harmless(clause: str) -> None:
     assert all(isinstance(change, Harmless) for change in _alter(f"ALTER TABLE t {clause}").changes)
+
+
+@pytest.mark.parametrize(
+    ("clause", "key"),
+    [
+        ("ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES b (c) ON DELETE SET NULL", AddForeignKey("SET NULL")),
+        ("ADD FOREIGN KEY (a) REFERENCES b (c)", AddForeignKey()),
+        (
+            "ADD FOREIGN KEY f (a, `ON`) REFERENCES x.b (c, d) MATCH FULL ON UPDATE CASCADE ON DELETE NO ACTION",
+            AddForeignKey(on_update="CASCADE"),
+        ),
+        ("ADD COLUMN z int REFERENCES b (c) ON DELETE CASCADE COMMENT 'ON DELETE'", AddForeignKey("CASCADE")),
+        ("ADD COLUMN z int COMMENT 'REFERENCES b (c) ON DELETE CASCADE'", None),
+    ],
+)
+def test_a_foreign_key_is_said_with_what_it_does(clause: str, key: AddForeignKey | None) -> None:
+    changes = _alter(f"ALTER TABLE t ADD CHECK (a > 1), {clause}, ADD y int").changes
+    assert [change for change in changes if isinstance(change, AddForeignKey)] == ([key] if key else [])
 
 
 def test_a_clause_that_is_not_known_is_said_and_the_others_are_read() -> None:
@@ -309,7 +328,7 @@ def test_a_statement_with_megabytes_of_values_is_told_by_its_head() -> None:
     started = time.monotonic()
     assert kind(sql, MYSQL) is Kind.DML
     assert intents(sql, "s", MYSQL) == [ChangeRows((TableName("a", "t"),))]
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 10  # the whole would take minutes
     long = "DELETE FROM t WHERE a IN ('" + "x" * 5000 + "')"
     assert intents(long, "s", MYSQL) == [ChangeRows((TableName("s", "t"),))]
 

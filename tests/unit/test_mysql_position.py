@@ -227,5 +227,7 @@ def test_where_prepared_transactions_begin_is_part_of_the_text():
     for gtids in (None, MysqlGtids.parse(f"{A}:1-5"), MariadbGtids.parse("0-1-5")):
         position = Binlog("b.000003", 100, gtids, A, prepared=("b.000001", 4))
         assert Binlog.parse(str(position)).prepared == ("b.000001", 4)
+        later = Binlog("b.000004", 7, gtids, A).after(position)
+        assert (later.begin, Binlog.parse(str(later)).begin) == (("b.000001", 4), ("b.000001", 4))
         assert Binlog.parse(str(position)) == position
         assert Binlog.parse(str(Binlog("b.000003", 100, gtids, A))).prepared is None

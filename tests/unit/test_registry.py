@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
@@ -58,7 +59,8 @@ def test_scheme_that_nobody_speaks_has_no_connector():
 
 
 def test_installed_package_adds_a_scheme(plugin, tmp_path):
-    assert registry.schemes("target") == ["loop", "mariadb", "mysql", "postgres", "postgresql", "sqlite"]
+    known = ["amqp", "amqps", "kafka", "loop", "mariadb", "mysql", "postgres", "postgresql", "sqlite"]
+    assert registry.schemes("target") == known
     path = tmp_path / "cdcflow.yaml"
     path.write_text(
         "pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://u:secret@b/c?d=e', topic: t}\n"
@@ -73,12 +75,26 @@ def test_installed_package_adds_a_scheme(plugin, tmp_path):
     assert "secret" not in repr(config)
 
 
-def test_target_that_cannot_hold_state_is_an_error(plugin, tmp_path):
+def test_target_that_cannot_hold_state_has_it_in_a_file_beside_the_configuration(plugin, tmp_path):
     del plugin.open_store
     path = tmp_path / "cdcflow.yaml"
     path.write_text("pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://b'}\ntables: [{match: '*'}]")
-    with pytest.raises(ConfigError, match="a loop:// target cannot hold the pipeline's state"):
-        registry.open_store(load(path, {}))
+    with closing(registry.open_store(load(path, {}))) as store:
+        store.migrate()
+        assert store.acquire("p", {"host": "here"}) == 1
+    assert (tmp_path / "p.state.db").exists()
+
+
+def test_target_that_cannot_hold_state_has_it_where_the_configuration_says(plugin, tmp_path):
+    del plugin.open_store
+    path = tmp_path / "cdcflow.yaml"
+    path.write_text(
+        "pipeline: p\nsource: {url: 'loop://a'}\ntarget: {url: 'loop://b'}\ntables: [{match: '*'}]\n"
+        f"state: {{url: 'sqlite:///{tmp_path}/elsewhere.db'}}"
+    )
+    with closing(registry.open_store(load(path, {}))) as store:
+        store.migrate()
+    assert (tmp_path / "elsewhere.db").exists()
 
 
 def test_connector_that_cannot_be_imported_says_so(monkeypatch):

@@ -7,13 +7,12 @@ https://mariadb.com/kb/en/mariadb-error-code-reference/.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, Literal
-from urllib.parse import unquote
+from typing import Final
 
 import pymysql
 
-from cdcflow.engines.mysql.names import ident, literal
+from cdcflow.engines.mysql.denials import DENIED, Side, denied_words
+from cdcflow.engines.mysql.rowfaults import RowFault, code, message_of, one_line, row_fault
 from cdcflow.errors import (
     AccessDenied,
     CdcflowError,
@@ -26,12 +25,7 @@ from cdcflow.errors import (
     TargetUnavailable,
 )
 
-Side = Literal["source", "target"]
-
 RESYNC: Final = "cdcflow resync --all"
-
-# The database of the pipeline's state at a target, where rows are staged too.
-_STATE: Final = "cdcflow"
 
 # Numbers after which the same work, started again, can succeed.
 _TEMPORARY: Final = {
@@ -93,116 +87,14 @@ _CLIENT_LOST: Final = (2002, 2003, 2004, 2006, 2011, 2012, 2013, 2027, 2055)
 _DUMP_ENDED: Final = (1236, 1789, 4052, 13114)
 _TOO_LARGE: Final = (1153, 1301, 2020)
 
-# What a row did wrong, in words of ours: the server's own repeat the value.
-_ROW_FAULTS: Final = {
-    1048: "a column that must not be null would be",
-    1062: "a unique constraint is not satisfied",
-    1169: "a unique constraint is not satisfied",
-    1586: "a unique constraint is not satisfied",
-    1216: "a foreign key is not satisfied",
-    1452: "a foreign key is not satisfied",
-    1217: "another row refers to this one",
-    1451: "another row refers to this one",
-    1263: "a column that must not be null would be",
-    1264: "a number is out of its column's range",
-    1265: "a value is not valid for its column's type, or would be cut",
-    1292: "a value is not valid for its column's type",
-    1300: "a text is not valid in its column's character set",
-    1364: "a column without a default has no value",
-    1366: "a value is not valid for its column's type or character set",
-    1367: "a value is not valid for its column's type",
-    1406: "a text or a byte string is longer than its column",
-    1411: "a value is not valid for its column's type",
-    1416: "a value is no geometry",
-    1426: "a number has more digits than its column",
-    1441: "a date or time is out of range",
-    1526: "no partition takes it",
-    1690: "a number is out of range",
-    1748: "no partition of those named takes it",
-    3037: "a value is no geometry",
-    3140: "a text is not valid JSON",
-    3141: "a text is not valid JSON",
-    3144: "a binary string cannot be JSON",
-    3157: "a JSON document is nested too deeply",
-    3616: "a longitude is out of range",
-    3617: "a latitude is out of range",
-    3643: "a geometry has another SRID than its column",
-    3732: "a geometry's coordinate is out of range",
-    3819: "a check constraint is not satisfied",
-    4025: "a check constraint is not satisfied",
-    6134: "a text is longer than its column",
-}
-
 _NO_ROUTE: Final = ("Name or service not known", "nodename nor servname", "name resolution", "No address associated")
-_TLS: Final = ("certificate", "SSL", "TLS", "wrong version number")
-
-_TABLE: Final = re.compile(r"`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`(?!\.)")
-_FULL_COLUMN: Final = re.compile(r"column `((?:[^`]|``)+)`\.`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`")
-_COLUMN: Final = re.compile(r"(?:[Cc]olumn|[Ff]ield) '([^']+)'(?: at row|$| cannot| doesn't)")
-_ROW: Final = re.compile(r"at row (\d+)")
-_KEY: Final = re.compile(r"for key '([^']+)'$")
-_CONSTRAINT: Final = re.compile(r"CONSTRAINT `((?:[^`]|``)+)`|[Cc]heck constraint '([^']+)'")
-_WHO: Final = re.compile(r"'([^']*)'@'([^']*)'")
-
-
-@dataclass(frozen=True, slots=True)
-class RowFault:
-    """Why a row was refused, without its values. Empty where the server did not say.
-
-    `table` is `database.table`. `row` counts from 1 within the statement or the LOAD DATA. `unique` tells that
-    another row holds the same key (`constraint`) already.
-    """
-
-    code: int
-    words: str
-    table: str = ""
-    column: str = ""
-    constraint: str = ""
-    row: int | None = None
-
-    @property
-    def unique(self) -> bool:
-        return self.code in (1062, 1169, 1586)
-
-    @property
-    def foreign(self) -> bool:
-        return self.code in (1216, 1217, 1451, 1452)
-
-
-def code(exc: BaseException) -> int:
-    """Return a driver error's number, 0 where it has none."""
-    first = exc.args[0] if isinstance(exc, pymysql.Error) and exc.args else 0
-    return first if isinstance(first, int) else 0
-
-
-def row_fault(exc: BaseException) -> RowFault | None:
-    """Return why a row was refused; None where the error is about something else."""
-    number = code(exc)
-    if number not in _ROW_FAULTS:
-        return None
-    message = _message(exc)
-    full, key = _FULL_COLUMN.search(message), _KEY.search(message)
-    # What an application put between quotes could look like a name: `at row`, or the end, must follow.
-    table = _TABLE.search(message) if number in (1216, 1217, 1451, 1452, 4025) else None
-    constraint = _CONSTRAINT.search(message)
-    column = _COLUMN.search(message)
-    row = _ROW.search(message)
-    names = [_plain_name(part) for part in full.groups()] if full else []
-    return RowFault(
-        number,
-        _ROW_FAULTS[number],
-        ".".join(names[:2]) or (".".join(map(_plain_name, table.groups())) if table else ""),
-        names[2] if names else (column[1] if column else ""),
-        key[1] if key else (_plain_name(constraint[1] or constraint[2]) if constraint else ""),
-        int(row[1]) if row else None,
-    )
 
 
 def translate(exc: Exception, *, side: Side, at: str, relation: str = "", user: str = "") -> CdcflowError:
     """Return the error that a driver's error stands for. Never raises; one of ours is returned as it is.
 
     Errors about a row become RowRejected naming table, column and constraint. A caller that can do better with them
-    (the exact-order retry, the key of the row) looks at `row_fault` first.
+    (the exact-order retry, the key of the row) looks at `rowfaults.row_fault` first.
 
     Args:
         side: which end of the pipeline the connection leads to.
@@ -217,7 +109,7 @@ def translate(exc: Exception, *, side: Side, at: str, relation: str = "", user: 
         return _lost(side, at, str(exc))
     if not isinstance(exc, pymysql.Error):
         return CdcflowError(str(exc), at=at)
-    number, message = code(exc), _message(exc)
+    number, message = code(exc), message_of(exc)
     fault = row_fault(exc)
     if fault is not None:
         return _rejected(fault, side, at, relation)
@@ -236,8 +128,8 @@ def translate(exc: Exception, *, side: Side, at: str, relation: str = "", user: 
         words = _TEMPORARY.get(number, "the server's disk is full")
         do = _HOW_TO_WAIT.get(number, _HOW_TO_WAIT[1021] if _disk_is_full(number, message) else "")
         return _unavailable(side)(f"the {side} cannot go on now: {words}", at=at, why=message, do=do)
-    if number in _DENIED:
-        what, do = _denied_words(number, message, side, at, relation, user)
+    if number in DENIED:
+        what, do = denied_words(number, message, side, at, relation, user)
         return AccessDenied(what, at=at, why=message, do=do)
     if number == 2026 or number == 3159:
         return AccessDenied(
@@ -325,13 +217,6 @@ _PURGED: Final = (
     "which is not in the master's binlog. Since the master's binlog contains GTIDs with higher",
 )
 
-# fmt: off
-_DENIED: Final = frozenset((
-    1044, 1045, 1049, 1130, 1131, 1132, 1133, 1141, 1142, 1143, 1147, 1227, 1251, 1275, 1370, 1396, 1410, 1449, 1524,
-    1698, 1820, 1862, 1873, 2049, 2059, 2061, 3118, 3162, 3955, 4151, 4166,
-))
-# fmt: on
-
 
 def _disk_is_full(number: int, message: str) -> bool:
     return number in (3, 1004, 1005, 1026, 1030, 1180) and ("No space left" in message or "rrno: 28" in message)
@@ -351,86 +236,12 @@ def _rejected(fault: RowFault, side: Side, at: str, relation: str) -> RowRejecte
     )
 
 
-def _denied_words(number: int, message: str, side: Side, at: str, relation: str, user: str) -> tuple[str, str]:
-    """Return what is not permitted, and the statement or edit that permits it."""
-    account = _account(message, at, user)
-    if number == 1049:
-        found = re.search(r"Unknown database '(.+)'", message)
-        make = f"CREATE DATABASE {ident(found[1])}, or " if found else ""
-        return f"the {side} has no such database", f"{make}correct the database in the URL"
-    if number in (1045, 1698, 1524, 1873):
-        return f"the {side} refused user or password", "correct the user or the password in the URL"
-    if number in (1820, 1862):
-        return f"the user's password at the {side} has expired", f"ALTER USER {account} IDENTIFIED BY '...'"
-    if number in (3118, 4151):
-        return f"the user is locked at the {side}", f"ALTER USER {account} ACCOUNT UNLOCK"
-    if number == 1130:
-        return f"the {side} does not let this host in", f"CREATE USER '{_name(at, user)}'@'%' IDENTIFIED BY '...'"
-    if number in (1251, 2049, 2059, 2061, 1275):
-        return f"the {side} asks for a way to log in that cdcflow does not know", (
-            f"ALTER USER {account} IDENTIFIED WITH caching_sha2_password BY '...' (MariaDB: mysql_native_password)"
-        )
-    if number == 1044 and (found := re.search(r"to database '(.+)'", message)):
-        return (
-            f"the user may not use database {found[1]} of the {side}",
-            f"GRANT {privileges(side, found[1])} ON {ident(found[1])}.* TO {account}",
-        )
-    if number == 1227:
-        found = re.search(r"\(at least one of\) the (.+?) privilege", message)
-        choices = re.split(r", *| or ", found[1]) if found else []
-        needed = next((each for each in choices if each != "SUPER"), "SUPER")  # never more than it takes
-        return f"the user lacks the privilege {needed} at the {side}", f"GRANT {needed} ON *.* TO {account}"
-    if number in (1142, 1143):
-        verb = message.split(" command denied", 1)[0]
-        found = re.search(r"for table ['`](.+?)['`](?:\.`(.+?)`)?$", message)
-        if found and found[2]:
-            place = f"{ident(found[1])}.{ident(found[2])}"
-        else:
-            place = relation or (f"{ident(found[1])}" if found else "*.*")
-        named = verb if re.fullmatch(r"[A-Z, ]{2,60}", verb) else privileges(side)
-        return f"the user lacks {named} on {place} of the {side}", f"GRANT {named} ON {place} TO {account}"
-    if number == 1370:
-        return f"the user lacks a privilege on a routine of the {side}", f"GRANT EXECUTE ON *.* TO {account}"
-    return f"the user lacks a privilege on the {side}", f"grant {account} what the server's words name"
-
-
-def privileges(side: Side, database: str = "") -> str:
-    """Return the privileges on tables that a connector needs, as they stand in a GRANT."""
-    if side == "source":
-        return "SELECT"
-    staging = ", CREATE TEMPORARY TABLES" if database == _STATE else ""
-    return f"SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES{staging}"
-
-
-def _account(message: str, at: str, user: str) -> str:
-    found = _WHO.search(message)
-    name, host = (found[1], found[2]) if found else (_name(at, user), "%")
-    return f"{literal(name)}@{literal(host)}"
-
-
-def _name(at: str, user: str) -> str:
-    found = re.search(r"://([^@/]+)@", at)
-    return user or (unquote(found[1]) if found else "...")
-
-
 def _lost(side: Side, at: str, why: str) -> SourceUnavailable | TargetUnavailable:
     if any(words in why for words in _NO_ROUTE):
-        return _unavailable(side)(f"the {side}'s host name cannot be found", at=at, why=_one_line(why))
+        return _unavailable(side)(f"the {side}'s host name cannot be found", at=at, why=one_line(why))
     do = "see that the server runs and can be reached, and that host and port in the URL are right; `run` waits for it"
-    return _unavailable(side)(f"the connection to the {side} failed", at=at, why=_one_line(why), do=do)
+    return _unavailable(side)(f"the connection to the {side} failed", at=at, why=one_line(why), do=do)
 
 
 def _unavailable(side: Side) -> type[SourceUnavailable] | type[TargetUnavailable]:
     return SourceUnavailable if side == "source" else TargetUnavailable
-
-
-def _message(exc: BaseException) -> str:
-    return _one_line(str(exc.args[1])) if len(exc.args) > 1 else ""
-
-
-def _plain_name(quoted: str) -> str:
-    return quoted.replace("``", "`")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

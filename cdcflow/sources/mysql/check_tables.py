@@ -120,6 +120,14 @@ def refusal(table: Table, route: Route, *, logged: bool) -> Finding | None:
     return None
 
 
+def cascades(table: Table, route: Route, *, logged: bool) -> list[Finding]:
+    """Return what `check` says of a table's foreign keys and of all else that `refusal` looks at."""
+    said = refusal(table, route, logged=logged)
+    if said is not None:
+        return [said]
+    return [] if logged or route.mode is Mode.APPEND else list(_updates(table))
+
+
 def findings(
     connection: Connection,
     grants: Grants,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cdcflow.sources.mysql.ddl_columns import charset_name, charset_words, read_default, read_definition
 from cdcflow.sources.mysql.ddl_intents import (
     AddColumn,
+    AddForeignKey,
     Change,
     ChangeColumn,
     ConvertCharset,
@@ -67,9 +68,25 @@ def alter_changes(reader: Reader, database: str, sql_mode: int) -> tuple[Change,
         except UnreadError:
             clause.at = start
             changes.append(NotUnderstood(clause.text()))
+        key = _foreign_key(clause)
+        if key is not None:
+            changes.append(key)
         if alone:  # nothing else may follow: these are more names of partitions
             break
     return tuple(changes)
+
+
+def _foreign_key(clause: Reader) -> AddForeignKey | None:
+    """Return the foreign key that a clause adds, with a column or by itself."""
+    words = [item.word for item in clause.items]
+    if "REFERENCES" not in words:
+        return None
+    actions = {"DELETE": "NO ACTION", "UPDATE": "NO ACTION"}
+    for at in range(words.index("REFERENCES"), len(words) - 2):
+        if words[at] == "ON" and words[at + 1] in actions:
+            two = words[at + 2] in ("SET", "NO") and at + 3 < len(words)
+            actions[words[at + 1]] = " ".join(words[at + 2 : at + 4 if two else at + 3])
+    return AddForeignKey(actions["DELETE"], actions["UPDATE"])
 
 
 def _is_of_partitions(clause: Reader) -> bool:

@@ -196,6 +196,14 @@ class Harmless:
 
 
 @dataclass(frozen=True, slots=True)
+class AddForeignKey:
+    """A foreign key, and what it does to rows of the table: `CASCADE`, `SET NULL`, ..."""
+
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+
+@dataclass(frozen=True, slots=True)
 class RowsChange:
     """Rows come or go without row events: `what` says how (`DROP PARTITION`, `IMPORT TABLESPACE`).
 
@@ -233,6 +241,7 @@ Change = (
     | DropKey
     | RenameKey
     | Harmless
+    | AddForeignKey
     | RowsChange
     | Unsure
     | NotUnderstood

@@ -18,10 +18,11 @@ from typing import Any, Final
 import pymysql
 
 from cdcflow.engines.mysql.connect import connect, flavour, safe_url
-from cdcflow.engines.mysql.errors import code, translate
+from cdcflow.engines.mysql.errors import translate
 from cdcflow.engines.mysql.names import literal
+from cdcflow.engines.mysql.rowfaults import code
 from cdcflow.errors import AccessDenied, OperatorError, PositionLost, SourceUnavailable
-from cdcflow.sources.mysql.gtids import MysqlGtids
+from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
 from cdcflow.sources.mysql.log_end import log_files
 from cdcflow.sources.mysql.position import Binlog
 
@@ -71,7 +72,9 @@ class BinlogConnection:
         try:
             self.flavour = flavour(self._connection)
             self.checksums = self._prepare(pipeline, server_id)
-            self._ask(server_id, start, by_gtid=start.server != server or self._is_gone(start))
+            self.begin, by_gtid = self._place(start, server)
+            self.exact = not (by_gtid and isinstance(start.gtids, MariadbGtids) and len(start.gtids.domains) > 1)
+            self._ask(server_id, start, by_gtid=by_gtid)
         except (pymysql.Error, OSError) as error:
             self.close()
             if code(error) == _ACCESS_DENIED:  # MariaDB's word for who may log in and not read the log
@@ -164,10 +167,15 @@ class BinlogConnection:
             row = cursor.fetchone()
         return bool(row) and str(row[0]).upper() == "CRC32"
 
-    def _is_gone(self, start: Binlog) -> bool:
-        """Return whether the file of a position was purged: where all of it was read, its GTIDs say where to go on."""
-        file, _ = start.prepared or (start.file, start.offset)
-        return start.gtids is not None and file not in log_files(self._connection)
+    def _place(self, start: Binlog, server: str) -> tuple[tuple[str, int], bool]:
+        """Return where to read from, and whether that is found by the GTIDs: on another server, and where the file was
+        purged of which all was read."""
+        own, begin = (start.file, start.offset), start.begin
+        there = start.server == server
+        files = log_files(self._connection) if there and start.gtids is not None else None
+        if start.prepared is None and (not there or (files is not None and begin[0] not in files)):
+            begin = own  # what is there only perhaps stops nobody
+        return begin, not there or (files is not None and begin[0] not in files)
 
     def _ask(self, server_id: int, start: Binlog, *, by_gtid: bool) -> None:
         name = b"cdcflow"
@@ -175,7 +183,7 @@ class BinlogConnection:
         body = struct.pack("<I", server_id) + bytes([len(name)]) + name + b"\0\0" + struct.pack("<HII", 0, 0, 0)
         self._connection._execute_command(_REGISTER_REPLICA, body)
         self._connection._read_ok_packet()
-        file, offset = start.prepared or (start.file, start.offset)
+        file, offset = self.begin
         if by_gtid and start.prepared is not None:
             raise PositionLost(
                 "XA transactions were open when the pipeline stopped, and their rows cannot be read any more",

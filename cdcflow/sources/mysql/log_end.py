@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
 from typing import Any, Final
 
-import orjson
 import pymysql
 from pymysql.connections import Connection
 
@@ -73,15 +71,14 @@ def start_position(connection: Connection, flavour: Flavour) -> Binlog:
         return Binlog(end.file, end.offset, mariadb_gtids_at(connection, end.file, end.offset), end.server)
     deadline = time.monotonic() + _LONGEST_SEARCH_SECONDS
     while True:
-        exact = _exact(connection, end.server, flavour) or _locked(connection, end.server)
+        exact = _exact(connection, end.server, flavour, deadline)
         if exact is not None:
             return exact
-        time.sleep(_BETWEEN_LOOKS_SECONDS)
         if time.monotonic() > deadline:
             raise SourceUnavailable(
                 "the source could not tell which transactions are in its binary log",
                 why="some were being committed, or applied from a source of its own, all the time",
-                do="GRANT BACKUP_ADMIN ON *.* to the source's user, or start when the source has less to do",
+                do="start when that has ended: SELECT @@GLOBAL.gtid_owned names those transactions",
             )
 
 
@@ -133,40 +130,46 @@ def _status(connection: Connection, flavour: Flavour) -> tuple[str, int, MysqlGt
     return str(found[0][0]), int(found[0][1]), MysqlGtids.parse(gtids)
 
 
-def _exact(connection: Connection, server: str, flavour: Flavour) -> Binlog | None:
-    """Find out which transactions are before the log's end, or give up for now.
+def _exact(connection: Connection, server: str, flavour: Flavour, deadline: float) -> Binlog | None:
+    """Find out which transactions are before what is the log's end at the call; None where it cannot be told.
 
-    A transaction that is in the log is in gtid_owned until it is in gtid_executed. So where the log has not grown and
-    nothing is owned, gtid_executed is what is before its end. Where it has grown, transactions were committed in the
-    log's order (binlog_order_commits): as soon as one that is behind an offset is executed, so are all before it,
-    and what else is executed is behind the offset too, where the log names it.
+    A transaction that is in the log is in gtid_owned until it is in gtid_executed. So all that is before an offset is
+    executed as soon as nothing is owned any more that was owned when the offset was seen; or, where transactions are
+    committed in the log's order (binlog_order_commits), as soon as one that is behind it is executed. What else is
+    executed by then is behind the offset, where the log names it.
+
+    (performance_schema.log_status does not tell: it may give an offset that is ahead of its GTIDs by those
+    transactions that are being synced to disk; seen with 8.0.)
     """
     file, offset, _ = _status(connection, flavour)
+    before, ordered = _owned(connection)
+    while True:
+        still = before.minus(before.minus(_owned(connection)[0])) if before else before
+        file_now, offset_now, executed = _status(connection, flavour)
+        if file != file_now:
+            return None
+        if offset_now == offset:
+            if not still:
+                return Binlog(file, offset, executed, server)
+        else:
+            found = events(connection, file, offset=offset, limit=_MOST_EVENTS)
+            if not found or int(found[-1][4]) < offset_now:
+                return None
+            after = MysqlGtids()
+            settled = not still
+            for gtid in map(next_gtid, found):
+                if gtid is not None:
+                    after = after.add(*gtid)
+                    settled = settled or (ordered and executed.contains(*gtid))
+            if settled:
+                return Binlog(file, offset, executed.minus(after), server)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
+
+
+def _owned(connection: Connection) -> tuple[MysqlGtids, bool]:
+    """Return the GTIDs of transactions that are not committed yet, and whether commits keep the log's order."""
     ((owned, ordered),) = rows(connection, "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.binlog_order_commits")
-    file_now, offset_now, executed = _status(connection, flavour)
-    if (file, offset) == (file_now, offset_now):
-        return None if owned else Binlog(file, offset, executed, server)
-    if file != file_now or not ordered:
-        return None
-    found = events(connection, file, offset=offset, limit=_MOST_EVENTS)
-    if not found or int(found[-1][4]) < offset_now:
-        return None
-    behind = [next_gtid(event) for event in found if int(event[1]) < offset_now]
-    following = [gtid for gtid in behind if gtid is not None]
-    if not any(executed.contains(*gtid) for gtid in following):
-        return None
-    after = MysqlGtids()
-    for gtid in following:
-        after = after.add(*gtid)
-    return Binlog(file, offset, executed.minus(after), server)
-
-
-def _locked(connection: Connection, server: str) -> Binlog | None:
-    """Ask for all of it at one moment, which the server answers to a user with BACKUP_ADMIN, from 8.0.11 on."""
-    with suppress(pymysql.Error):
-        found = rows(connection, "SELECT local FROM performance_schema.log_status")
-        told = orjson.loads(found[0][0]) if found else {}
-        if told:
-            gtids = MysqlGtids.parse(told["gtid_executed"])
-            return Binlog(told["binary_log_file"], int(told["binary_log_position"]), gtids, server)
-    return None
+    # `uuid:number#thread#thread:number#thread, ..`
+    return MysqlGtids.parse(re.sub(r"#\d+", "", str(owned))), bool(ordered)

@@ -23,7 +23,7 @@ _GULP_BYTES = 256 * 1024
 
 
 def blocks(connection: Connection, query: str, result: mysqltext.Result, wait: float) -> Iterator[bytes]:
-    """Send a query and yield its rows: whole lines, about `BLOCK_BYTES` at once.
+    """Send a query and yield its rows, about `BLOCK_BYTES` at once: whole lines, or pieces of a large one.
 
     Unless it ends by itself the connection is in the middle of an answer and must be closed.
 

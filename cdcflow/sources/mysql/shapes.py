@@ -58,6 +58,10 @@ class Shapes:
         self.lower_names = bool(_rows(connection, "SELECT @@lower_case_table_names")[0][0])
         self._server = Server(flavour, self.charsets, explicit_timestamps=explicit, partial_images=partial)
 
+    def now(self, name: TableName) -> Table | None:
+        """Return a table as the server has it now, None where it has none."""
+        return self._describe(name)
+
     def step(self, route: Route, change: TableChange, router: Router, session: Session) -> tuple[Step | None, Route]:
         """Return what a statement's change means to the table of `route`, and its route from there on.
 

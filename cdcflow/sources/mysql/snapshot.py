@@ -18,8 +18,9 @@ from pymysql.connections import Connection
 
 from cdcflow.codecs import mysqltext_cy as mysqltext
 from cdcflow.codecs.frames_cy import MessageError
-from cdcflow.engines.mysql.errors import code, translate
+from cdcflow.engines.mysql.errors import translate
 from cdcflow.engines.mysql.names import literal, qualified
+from cdcflow.engines.mysql.rowfaults import code
 from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
@@ -65,6 +66,8 @@ class MysqlSnapshot:
         sessions: must stay open until this is closed.
         ended: set when whoever waits for the snapshot does so no longer.
         chunk_bytes, chunk_rows: the most that a chunk should hold.
+        typed_documents: see `model.context.Context`.
+        known: a position before this call, up to which the log was read: what it says of XA transactions is so.
     """
 
     def __init__(
@@ -74,9 +77,13 @@ class MysqlSnapshot:
         *,
         chunk_bytes: int = walk.CHUNK_BYTES,
         chunk_rows: int = walk.MOST_ROWS,
+        typed_documents: bool = False,
+        known: Binlog | None = None,
     ) -> None:
         self._sessions, self._ended = sessions, ended
         self._chunk_bytes, self._chunk_rows = chunk_bytes, chunk_rows
+        self._typed_documents = typed_documents
+        self._known = known
         self._lock = threading.Lock()
         self._keys: dict[int, Key] = {}
         self._shapes: dict[int, Sequence[tuple[Any, ...]]] = {}
@@ -84,7 +91,8 @@ class MysqlSnapshot:
         self._exact: dict[int, Binlog] = {}
         self._read: dict[int, Binlog] = {}
         self._closed = False
-        self.position, self._settled = self._begin()
+        position, self._settled = self._begin()
+        self.position = position.after(known)
         self.token = str(self.position)
 
     def position_of(self, table_id: int) -> Binlog:
@@ -222,7 +230,7 @@ class MysqlSnapshot:
             if isinstance(error, (pymysql.Error, OSError)):
                 raise translate(error, side="source", at=self._sessions.address) from error
             raise
-        self._views[table_id], self._exact[table_id] = view, position
+        self._views[table_id], self._exact[table_id] = view, position.after(self._known)
 
     def _start(self) -> Binlog:
         with self._sessions.sql() as connection:
@@ -261,7 +269,8 @@ class MysqlSnapshot:
         result = mysqltext.Result(
             selecting.kinds(route), names, selecting.ZERO_DATES[route.zero_dates], str(route.source.name)
         )
-        statement = selecting.statement(route, key.index, chunks.where(key, piece.low, piece.high))
+        where = chunks.where(key, piece.low, piece.high)
+        statement = selecting.statement(route, key.index, where, typed_documents=self._typed_documents)
         yield from blocks(connection, statement, result, SILENCE_SECONDS)
 
     def _probe(self, connection: Connection, route: Route) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Event
 
 from cdcflow.engines.mysql.connect import address, flavour
@@ -17,8 +18,9 @@ from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
 from cdcflow.sources.mysql import catalog, check, check_tables, identity, log_end
 from cdcflow.sources.mysql.config import Config
+from cdcflow.sources.mysql.followed import Rules
 from cdcflow.sources.mysql.log import BinlogConnection
-from cdcflow.sources.mysql.position import Binlog
+from cdcflow.sources.mysql.position import DOUBT, Binlog
 from cdcflow.sources.mysql.sessions import Sessions
 from cdcflow.sources.mysql.shapes import Shapes
 from cdcflow.sources.mysql.snapshot import MysqlSnapshot
@@ -47,6 +49,7 @@ class MysqlSource:
         self._looking = threading.Lock()
         self._tables: tuple[float, list[Table]] = (0.0, [])  # until when they are taken for the present ones
         self._cascades_logged: bool | None = None
+        self._reached: Callable[[], Binlog | None] = lambda: None  # how far the pipeline's log was read
         self._known: dict[str, str] = {}  # who the source was when the stream last could go on from a position
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
@@ -83,10 +86,17 @@ class MysqlSource:
 
     def refusal(self, table: Table, route: Route) -> Finding | None:
         """See the port."""
+        return check_tables.refusal(table, route, logged=self._logs_cascades())
+
+    def cascades(self, table: Table, route: Route) -> list[Finding]:
+        """Return what `check` would say of a table with these foreign keys."""
+        return check_tables.cascades(table, route, logged=self._logs_cascades())
+
+    def _logs_cascades(self) -> bool:
         if self._cascades_logged is None:
             with self._sessions.sql() as connection:
                 self._cascades_logged = check_tables.cascades_logged(flavour(connection), check.settings(connection))
-        return check_tables.refusal(table, route, logged=self._cascades_logged)
+        return self._cascades_logged
 
     def prepared(self) -> bool:
         """See the port. Nothing of ours is kept at the source."""
@@ -119,11 +129,19 @@ class MysqlSource:
 
     def snapshot(self, ended: Event | None = None) -> MysqlSnapshot:
         """See the port."""
-        return MysqlSnapshot(self._sessions, ended, chunk_bytes=self._config.snapshot.chunk)
+        return MysqlSnapshot(
+            self._sessions,
+            ended,
+            chunk_bytes=self._config.snapshot.chunk,
+            typed_documents=self._context.typed_documents,
+            known=self._reached(),
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """See the port."""
-        self._compare(checkpoint.source, self.parse(checkpoint.position))
+        position = self.parse(checkpoint.position)
+        self._compare(checkpoint.source, position)
+        self._reached = lambda: position
 
     def _compare(self, before: Mapping[str, str], position: Binlog) -> str:
         """Return the identity of the server that is there, as `Binlog.server`."""
@@ -138,7 +156,18 @@ class MysqlSource:
     def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
         """See the port. The source may have failed over since the last stream, so it is compared each time."""
         assert isinstance(start, Binlog)
-        return self._stream(start, self._compare(self._known, start), follow, router)
+        server = self._compare(self._known, start)
+        stream = self._stream(self._placed(start, server), server, follow, router)
+        self._reached = lambda: stream.reached
+        return stream
+
+    def _placed(self, start: Binlog, server: str) -> Binlog:
+        """Return a position whose place is in doubt without the doubt, where the server's log says so."""
+        if start.server != server + DOUBT:
+            return start
+        with self._sessions.sql() as connection:
+            exact = log_end.mariadb_gtids_at(connection, start.file, start.offset) == start.gtids
+        return replace(start, server=server) if exact else start
 
     def watch(self, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
         """See the port. Under a number of its own, or the server would end the pipeline's own reader."""
@@ -157,7 +186,7 @@ class MysqlSource:
                 start=start,
                 server=server,
                 follow=follow,
-                router=router,
+                rules=Rules(router, self.cascades, self._included.discard, self._context.typed_documents),
                 shapes=self._shapes(),
                 reaches=self.reaches_others,
                 piece_bytes=min(LARGEST_PIECE_BYTES, self._context.batch_max_bytes, self._context.memory_bytes // 16),

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
-from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from cdcflow.codecs.binlog_cy import COMMIT, EOF, ERROR, PIECE, Decoder, MessageError
-from cdcflow.codecs.binlogrow_cy import MissingValue, PartialValue, UnrealDate
 from cdcflow.engines.mysql.errors import log_error
-from cdcflow.engines.mysql.names import table_id
 from cdcflow.errors import CdcflowError, DecodeError, PositionLost, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Recopy, Rows, Step
-from cdcflow.model.frame import RowBatch
-from cdcflow.model.ports import Follow, Router
-from cdcflow.model.route import Route
+from cdcflow.model.ports import Follow
 from cdcflow.model.schema import TableName
-from cdcflow.sources.mysql import logevents, tablemap
-from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
+from cdcflow.sources.mysql import log_refusals, logevents, tablemap
+from cdcflow.sources.mysql.followed import Followed, Rules
 from cdcflow.sources.mysql.log import BinlogConnection
-from cdcflow.sources.mysql.position import Binlog, file_number
+from cdcflow.sources.mysql.position import DOUBT, Binlog
 from cdcflow.sources.mysql.prepared import Prepared
+from cdcflow.sources.mysql.reach import OFFSET_BITS, Reach
 from cdcflow.sources.mysql.shapes import Shapes
-from cdcflow.sources.mysql.statements import Group, Statements, TableChange
+from cdcflow.sources.mysql.statements import Group, Statements
 
-_OFFSET_BITS: Final = 40
+# What was read of the log stays where it is up to this, and goes before rows of it are taken beyond it.
+_HELD_BYTES: Final = 8 * 1024 * 1024
 
 
 class MysqlStream:
@@ -39,7 +35,7 @@ class MysqlStream:
         start: Binlog,
         server: str,
         follow: Mapping[int, Follow],
-        router: Router,
+        rules: Rules,
         shapes: Shapes,
         reaches: Callable[[TableName], bool],
         piece_bytes: int,
@@ -52,23 +48,17 @@ class MysqlStream:
         """
         self._connection = connection
         self._at = f"source {connection.address}"
-        self._router = router
         self._decoder = Decoder(piece_bytes)
         self._decoder.checked(connection.checksums)
-        self._follow = dict(follow)
-        self._shapes = shapes
         self._statements = Statements(connection.flavour, shapes.charsets, reaches, lower_names=shapes.lower_names)
         self._prepared = Prepared(piece_bytes * 4)
-        self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
-        self._latest: dict[int, tuple[Follow, tuple[str, ...], int, object]] = {}  # each table's frame
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
         self._cut = False  # pieces of the open transaction were given out
         self._failure: CdcflowError | None = None
-        self._file, self._server, self._gtids = start.file, server, start.gtids
-        self._end = self._begun = start
-        self._start = self._serial(start)
-        self._place(*(start.prepared or (start.file, start.offset)))
+        self._reach = Reach(self._decoder, start, server, told=server if connection.exact else server + DOUBT)
+        self._reach.place(*connection.begin)
+        self._followed = Followed(follow, rules, shapes, self._decoder, self._reach, self._at)
         self._group = Group()
 
     def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
@@ -101,6 +91,11 @@ class MysqlStream:
     def ack(self, upto: object) -> None:
         """See `model.ports.Stream.ack`. The server keeps its log by age, whatever we have read."""
 
+    @property
+    def reached(self) -> Binlog:
+        """The last position that was told, or the start. Any thread."""
+        return self._reach.end
+
     def close(self) -> None:
         """Disconnect."""
         self._connection.close()
@@ -115,6 +110,9 @@ class MysqlStream:
                 before, at = at, feed(buffer, at)
                 kind, flags, body = self._decoder.event()
                 if kind:
+                    if at > _HELD_BYTES:  # a value of many megabytes: there is no room for it twice
+                        del buffer[:at]
+                        at = 0
                     self._event(kind, flags, body)
                 elif at == before or at == len(buffer):
                     break
@@ -147,7 +145,7 @@ class MysqlStream:
             self._xa_prepare(body)
         elif kind == logevents.ROTATE:
             self._emit_whole()
-            self._rotate(*logevents.rotate(body))
+            self._reach.rotate(*logevents.rotate(body), self._connection.begin)
         elif kind == logevents.FORMAT_DESCRIPTION:
             self._decoder.checked(logevents.has_checksums(body))
             self._decoder.forget()
@@ -194,41 +192,17 @@ class MysqlStream:
         if transactions and whole:
             self._batch([], complete=True, everything=False)
         elif transactions or not in_group:
-            self._note(self._decoder.take(False)[6])
-            if self._move(at_rest=not in_group and not failed):
+            self._reach.note(self._decoder.take(False)[6])
+            if self._reach.move(at_rest=not in_group and not failed, prepared=self._prepared.oldest()):
                 sent, _ = self._decoder.clock()
-                self._ready.append(Heartbeat(self._end, sent / 1e6))
-
-    def _move(self, *, at_rest: bool) -> bool:
-        """Advance the end to behind the last transaction, or at rest to where the log was read; whether it moved."""
-        number, offset, end = self._decoder.where()
-        place = offset if at_rest else end
-        if (number << _OFFSET_BITS) | place < self._start:  # read again for the sake of a prepared transaction
-            return False
-        if self._file == self._end.file and place <= self._end.offset and self._end.server == self._server:
-            return False
-        self._end = Binlog(self._file, place, self._gtids, self._server, prepared=self._prepared.oldest())
-        return True
-
-    def _note(self, runs: list[tuple[bytes, int, int]]) -> None:
-        """Add the GTIDs of transactions that ended."""
-        number, _, end = self._decoder.where()
-        if (number << _OFFSET_BITS) | end <= self._start:
-            return
-        for source, first, last in runs:
-            if isinstance(self._gtids, MariadbGtids):
-                domain, _, server = source.partition(b"-")
-                self._gtids = self._gtids.add(int(domain), int(server), last)
-            elif isinstance(self._gtids, MysqlGtids):
-                name = str(uuid.UUID(bytes=source)) if len(source) == 16 else source.decode()
-                self._gtids = self._gtids.add_run(name, first, last)
+                self._ready.append(Heartbeat(self._reach.end, sent / 1e6))
 
     def _collect(self) -> None:
         """Move the rows of the open transaction into its steps."""
         frames, order, *_, runs = self._decoder.take(True)
-        self._note(runs)
+        self._reach.note(runs)
         if order:
-            self._steps.append(self._rows(frames, order))
+            self._steps.append(self._followed.rows(frames, order))
 
     def _emit_open(self, *, complete: bool) -> None:
         """Make a batch of what has been collected of the open transaction, which just ended or goes on."""
@@ -239,11 +213,11 @@ class MysqlStream:
 
     def _batch(self, steps: list[Step], *, complete: bool, everything: bool) -> None:
         frames, order, marks, transactions, first, last, runs = self._decoder.take(everything)
-        self._note(runs)
+        self._reach.note(runs)
         if order:
-            steps = [*steps, self._rows(frames, order)]
+            steps = [*steps, self._followed.rows(frames, order)]
         if complete:
-            self._move(at_rest=False)
+            self._reach.move(at_rest=False, prepared=self._prepared.oldest())
         rows = nbytes = 0
         for step in steps:
             if isinstance(step, Rows):
@@ -252,7 +226,7 @@ class MysqlStream:
         self._ready.append(
             ChangeBatch(
                 steps,
-                self._end,
+                self._reach.end,
                 transactions,
                 marks,
                 first / 1e6,
@@ -264,45 +238,14 @@ class MysqlStream:
             )
         )
 
-    def _rows(self, frames: list[tuple[int, bytes, bytes, bytes, bytes, bytes, bool]], order: bytes) -> Rows:
-        found: dict[int, RowBatch] = {}
-        for number, ops, after, after_sizes, before, before_sizes, idempotent in frames:
-            route, names = self._frames[number]
-            found[number] = RowBatch(route, names, ops, after, after_sizes, before, before_sizes, bool(idempotent))
-        return Rows(found, order)
-
-    # -- places
-
-    def _place(self, file: str, offset: int) -> None:
-        """Note that what comes next stands there."""
-        self._file = file
-        number = file_number(file)
-        self._decoder.place(number[1] if number else 0, offset)
-
-    def _rotate(self, file: str, offset: int) -> None:
-        """Go on in another file; the server also says so of the one that it begins in."""
-        start = self._begun
-        if start.prepared is None and (file, self._server) == (start.file, start.server) and offset < start.offset:
-            self._file = file
-            self._decoder.resume(self._serial(start) >> _OFFSET_BITS, start.offset)
-        else:
-            self._place(file, offset)
-
     def _heard(self, kind: int, body: bytes) -> None:
         """Follow the server where it passes over what is not for us."""
         file, place = logevents.heartbeat(kind, body)
         in_group, *_ = self._decoder.status()
         _, offset, _ = self._decoder.where()
-        if not in_group and file == self._file and place > offset:
+        if not in_group and file == self._reach.file and place > offset:
             self._emit_whole()
-            self._place(file, place)
-
-    def _serial(self, position: object) -> int:
-        """Return a position as the decoder compares them; 0 for none, and for one of another server."""
-        if not isinstance(position, Binlog) or position.server != self._server:
-            return 0
-        number = file_number(position.file)
-        return ((number[1] if number else 0) << _OFFSET_BITS) | position.offset
+            self._reach.place(file, place)
 
     # -- events that are transactions in themselves
 
@@ -323,8 +266,8 @@ class MysqlStream:
         self._emit_whole()
         self._collect()
         if not one_phase:
-            _, begun = divmod(self._decoder.serial(), 1 << _OFFSET_BITS)
-            self._prepared.put(xid, self._steps, (self._file, begun))
+            _, begun = divmod(self._decoder.serial(), 1 << OFFSET_BITS)
+            self._prepared.put(xid, self._steps, (self._reach.file, begun))
             self._steps = []
         self._end_group()
 
@@ -341,9 +284,9 @@ class MysqlStream:
         in_group, begun, _, rows, _ = self._decoder.status()
         if not in_group:  # a server without GTIDs
             self._begin(Group(), b"", 0, 0)
-        found = self._statements.look(query, self._follow)
+        found = self._statements.look(query, self._followed.tables)
         if found.stop:  # it may stand before the copy of its table
-            found = self._statements.look(query, self._due_now())
+            found = self._statements.look(query, self._followed.due_now())
         if found.stop:
             self._failure = self._statement_based(found.stop, found.table)
             return
@@ -373,7 +316,7 @@ class MysqlStream:
             if found.changes and not self._group.passed_over:
                 self._emit_whole()
                 self._collect()
-                self._steps += self._changes(found.changes, query.session)
+                self._steps += self._followed.change(found.changes, query.session)
                 self._decoder.forget()
             if found.goes_on or begun or (self._connection.flavour.engine == "mariadb" and not self._group.standalone):
                 if self._steps:
@@ -382,21 +325,17 @@ class MysqlStream:
             elif not self._failure:
                 self._end_group()
 
-    def _due_now(self) -> dict[int, Follow]:
-        """Return the tables whose copy was not made behind the open transaction."""
-        serial = self._decoder.serial()
-        return {each: follow for each, follow in self._follow.items() if self._serial(follow.skip_until) <= serial}
-
     def _xa_end(self, xid: bytes, *, commit: bool) -> None:
         """Commit what was put aside under `xid`, or forget it."""
+        self._emit_whole()  # whoever goes on from there has to read it again
         steps = self._prepared.take(xid)
         serial = self._decoder.serial()
-        if serial < self._start:
+        if serial < self._reach.start:
             steps = []
-        elif steps is None and commit and self._follow:
+        elif steps is None and commit and self._followed.tables:
             self._failure = PositionLost(
                 "an XA transaction was committed that was prepared before this run began",
-                at=f"{self._at}, behind position {self._end}",
+                at=f"{self._at}, behind position {self._reach.end}",
                 why="its rows stand before the position that the pipeline goes on from",
                 do="cdcflow resync --all",
             )
@@ -404,121 +343,36 @@ class MysqlStream:
         if not commit:  # a table that was given up is given up
             steps = [step for step in steps or () if isinstance(step, Recopy)]
         if steps:
-            self._emit_whole()
-            self._steps += [self._due(step, serial) if isinstance(step, Rows) else step for step in steps]
+            self._steps += [self._followed.due(step, serial) if isinstance(step, Rows) else step for step in steps]
         self._end_group()
-
-    def _due(self, rows: Rows, serial: int) -> Rows:
-        """Return the rows without those of tables whose copy was made behind this commit."""
-        kept: dict[int, RowBatch] = {}
-        for number, frame in rows.frames.items():
-            follow = self._follow.get(frame.route.source.id)
-            if follow is not None and self._serial(follow.skip_until) <= serial:
-                frame.idempotent = self._serial(follow.idempotent_until) > serial
-                kept[number] = frame
-        order = memoryview(rows.order).cast("I")
-        return Rows(kept, array("I", [number for number in order if number in kept]).tobytes())
-
-    def _changes(self, changes: list[TableChange], session: logevents.Session) -> list[Step]:
-        """Turn what a statement does to the tables that are followed into steps."""
-        steps: list[Step] = []
-        serial = self._decoder.serial()
-        for change in changes:
-            ids = list(self._follow) if change.name is None else [table_id(change.name)]
-            for each in ids:
-                follow = self._follow.get(each)
-                if follow is None or self._serial(follow.skip_until) > serial:
-                    continue  # gone by now, or the copy was made of what the statement made
-                step, route = self._shapes.step(follow.route, change, self._router, session)
-                if isinstance(step, Recopy):
-                    del self._follow[each]
-                elif route is not follow.route:
-                    self._follow[each] = Follow(route, follow.skip_until, follow.idempotent_until)
-                if step is not None:
-                    steps.append(step)
-        return steps
 
     # -- tables
 
     def _table_map(self, body: bytes) -> None:
-        """Say what becomes of the rows of a table that is met anew."""
         found = tablemap.parse(body, self._connection.flavour.engine)
-        follow = self._follow.get(table_id(found.name))
-        if follow is None:
-            self._decoder.define(found.number, body, None, None, 0)
+        lost = self._followed.define(found, body, xa=self._group.xa)
+        if lost is None:
             return
-        skip = self._serial(follow.skip_until)
-        if skip > self._decoder.serial() and not self._group.xa:
-            # Rows that the copy has. Their table may have had another shape than the one we know.
-            self._decoder.define(found.number, body, None, None, skip)
-            return
-        shaped = tablemap.shape(found, follow.route, self._shapes.charsets)
-        if isinstance(shaped, str):
-            self._lost(follow, shaped)
-            self._decoder.define(found.number, body, None, None, 0)
-            return
-        row_shape, names = shaped
-        latest = self._latest.get(follow.route.source.id)
-        if latest is None or latest[0] is not follow or latest[1] != names:
-            number, frame = self._decoder.frame(len(names), skip, self._serial(follow.idempotent_until))
-            self._frames[number] = (follow.route, names)
-            self._latest[follow.route.source.id] = follow, names, number, frame
-        else:  # the server gives the same table another number whenever it opens it anew
-            *_, frame = latest
-        self._decoder.define(found.number, body, frame, row_shape, 0)
-
-    def _lost(self, follow: Follow, why: str) -> None:
-        """Give a table up whose rows cannot be read with the shape that we know: it is copied again."""
         self._emit_whole()
         self._collect()
-        self._steps.append(Recopy(follow.route, why))
+        self._steps.append(lost)
         self._decoder.hold(True)
-        del self._follow[follow.route.source.id]
+        self._decoder.define(found.number, body, None, None, 0)
 
     # -- failures
 
     def _unreadable(self, error: MessageError) -> DecodeError:
         """Say what to do about a row that the source can mend; anything else is ours to mend."""
-        table = getattr(error, "table", "")
-        whole = "SET PERSIST binlog_row_image = 'FULL'" if self._is_mysql() else "SET GLOBAL binlog_row_image = 'FULL'"
-        if isinstance(error, PartialValue):
-            why = "PARTIAL_JSON in binlog_row_value_options needs binlog_row_image = FULL"
-            do = f"{whole} at the source (and in every session), then cdcflow resync {table}"
-        elif isinstance(error, MissingValue):
-            why = "binlog_row_image = MINIMAL leaves out what a default decides"
-            do = f"{whole} at the source (and in every session), then cdcflow resync {table}"
-        elif isinstance(error, UnrealDate):
-            why = "the rules say zero_dates: fail"
-            do = f"mend the row at the source, or choose zero_dates: null or epoch; then cdcflow resync {table}"
-        else:
-            return self._undecodable(str(error))
-        return DecodeError(
-            f"a row in the log does not say what it holds: {error}"
-            if not isinstance(error, UnrealDate)
-            else f"a row is refused: {error}",
-            at=f"{self._at}, behind position {self._end}",
-            why=why,
-            do=do,
-        )
-
-    def _is_mysql(self) -> bool:
-        return self._connection.flavour.engine == "mysql"
+        said = log_refusals.unreadable(error, self._connection.flavour.engine, self._behind())
+        return said or self._undecodable(str(error))
 
     def _undecodable(self, what: str) -> DecodeError:
         self._emit_whole(failed=True)
-        return DecodeError(
-            f"the log cannot be decoded: {what}",
-            at=f"{self._at}, behind position {self._end}",
-            why="nothing behind that position was applied",
-            do="report this with the server's version; cdcflow resync --all copies again from now",
-        )
+        return log_refusals.undecodable(what, self._behind())
 
     def _statement_based(self, kind: str, table: str) -> DecodeError:
         self._emit_whole(failed=True)
-        return DecodeError(
-            f"rows were changed by a statement that the log holds as text ({kind})",
-            at=f"{self._at}, behind position {self._end}" + (f", table {table}" if table else ""),
-            why="what the statement did to which rows cannot be known from its text",
-            do="SET GLOBAL binlog_format = 'ROW' at the source (and in every session), then "
-            + (f"cdcflow resync {table}" if table else "cdcflow resync --all"),
-        )
+        return log_refusals.statement_based(kind, table, self._behind())
+
+    def _behind(self) -> str:
+        return f"{self._at}, behind position {self._reach.end}"

@@ -11,7 +11,15 @@ from typing import Final
 
 from cdcflow.codecs.binlog_cy import MessageError
 from cdcflow.codecs.binlogrow_cy import RowShape
-from cdcflow.codecs.mysqlforms import NO_DEFAULT, ColumnForm, Missing, TableMetadata, optional_metadata, parse_types
+from cdcflow.codecs.mysqlforms import (
+    JSON,
+    NO_DEFAULT,
+    ColumnForm,
+    Missing,
+    TableMetadata,
+    optional_metadata,
+    parse_types,
+)
 from cdcflow.model.route import Route, ZeroDates
 from cdcflow.model.schema import Column, Logical, Table, TableName
 from cdcflow.sources.mysql.ddl_charsets import Charsets
@@ -84,7 +92,9 @@ def parse(body: bytes, engine: str) -> TableMap:
         raise MessageError("a table map ends before its parts do") from None
 
 
-def shape(found: TableMap, route: Route, charsets: Charsets) -> tuple[RowShape, tuple[str, ...]] | str:
+def shape(
+    found: TableMap, route: Route, charsets: Charsets, *, typed_documents: bool = False
+) -> tuple[RowShape, tuple[str, ...]] | str:
     """Return the decoder of the table's rows and the names of the cells that it makes, or why the shape that we know
     is not that of these rows."""
     table = route.source
@@ -93,7 +103,8 @@ def shape(found: TableMap, route: Route, charsets: Charsets) -> tuple[RowShape, 
         return why
     kept = {column.name for column, _ in route.columns} | set(route.key)
     forms = [
-        _form(column, kind, meta, kept, route) for column, (kind, meta) in zip(table.columns, found.types, strict=True)
+        _form(column, kind, meta, kept, route, typed=typed_documents and kind == JSON)
+        for column, (kind, meta) in zip(table.columns, found.types, strict=True)
     ]
     names = tuple(column.name for column in table.columns if column.name in kept)
     return RowShape(forms, str(table.name)), names
@@ -126,7 +137,7 @@ def base(column: Column) -> str:
     return column.type.text.split("(", 1)[0].split(" ", 1)[0].lower()
 
 
-def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route) -> ColumnForm:
+def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route, *, typed: bool) -> ColumnForm:
     length = column.type.text.partition("(")[2].partition(")")[0]
     return ColumnForm(
         type=kind,
@@ -140,6 +151,7 @@ def _form(column: Column, kind: int, meta: int, kept: set[str], route: Route) ->
         default=_default(column, route.zero_dates),
         keep=column.name in kept,
         name=column.name,
+        typed=typed,
     )
 
 

@@ -18,8 +18,8 @@ import pymysql
 from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
-from cdcflow.engines.mysql.errors import code
 from cdcflow.engines.mysql.names import ident, qualified
+from cdcflow.engines.mysql.rowfaults import code
 from cdcflow.errors import AccessDenied, SourceUnavailable
 from cdcflow.model.schema import TableName
 from cdcflow.sources.mysql import log_end

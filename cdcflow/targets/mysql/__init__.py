@@ -7,6 +7,7 @@ from cdcflow.targets.mysql.config import Config
 from cdcflow.targets.mysql.target import MysqlTarget
 
 SCHEMES = ("mysql", "mariadb")
+TYPED_DOCUMENTS = True
 
 
 def open(config: Config, context: Context) -> MysqlTarget:  # noqa: A001 - the word every connector uses
@@ -14,4 +15,4 @@ def open(config: Config, context: Context) -> MysqlTarget:  # noqa: A001 - the w
     return MysqlTarget(config.url, context.pipeline)
 
 
-__all__ = ["SCHEMES", "Config", "MysqlTarget", "open"]
+__all__ = ["SCHEMES", "TYPED_DOCUMENTS", "Config", "MysqlTarget", "open"]

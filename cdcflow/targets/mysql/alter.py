@@ -1,8 +1,9 @@
 """From one shape of a table to the next: the statement that lets the target follow a schema change.
 
-All of one change is one ALTER TABLE, which both servers do wholly or not at all. DDL commits, so it may be asked for
-again after a crash: in a table that cdcflow made, the ALTER sets the fingerprint of the new shape in the comment too,
-and is left out where it stands there already; in another, what the table has already is left out.
+All of one change is one ALTER TABLE, which both servers do wholly or not at all (columns that make way for others of
+their name are dropped by one before it). DDL commits, so it may be asked for again after a crash: in a table that
+cdcflow made, the ALTER sets the fingerprint of the new shape in the comment too, and is left out where it stands there
+already; in another, what the table has already is left out.
 
 The source's catalog is read later than the log, so it may be ahead of the rows that are being applied. What could
 refuse a row of the past is not followed: no column becomes NOT NULL but one that is new and has a value.
@@ -55,7 +56,17 @@ def statements(old: Route, new: Route, table: TargetTable | None, server: Server
             why="the rules say `schema_changes: stop` for it",
             do=f"ALTER TABLE {qualified(new.target)} {', '.join(clauses)};\nthen start cdcflow again",
         )
-    return _joined(new, table, clauses, pipeline)
+    # A column that takes the place of another of its name would inherit its indexes, with lengths of the other's type.
+    made_way = [clause for clause in _made_way(old, new) if clause in clauses]
+    rest = _joined(new, table, [clause for clause in clauses if clause not in made_way], pipeline)
+    return [f"ALTER TABLE {qualified(new.target)} {', '.join(made_way)}", *rest] if made_way else rest
+
+
+def _made_way(old: Route, new: Route) -> list[str]:
+    """Return the clauses that drop columns in whose place others of the same name come."""
+    _, gone, added = _match(old, new)
+    names = {name.lower() for _, name in added}
+    return [f"DROP COLUMN {ident(name)}" for name in gone if name.lower() in names]
 
 
 def moved(before: Route, now: Route, table: TargetTable) -> list[str]:
@@ -204,7 +215,8 @@ def _add(route: Route, column: Column, name: str, type_text: str) -> str:
     value = older_value(route, column)
     line = f"ADD COLUMN {ddl.column_line(route, column, name, type_text, nullable=column.nullable or value is None)}"
     if value is None:
-        return line + (ddl.default_of(route, column) if column.default is not None else "")
+        # From PostgreSQL: a default that is newer than the column is not what its older rows hold.
+        return line + (ddl.default_of(route, column, type_text) if types.is_family(route.source) else "")
     return f"{line} DEFAULT {value}"
 
 

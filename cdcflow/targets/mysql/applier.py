@@ -8,8 +8,6 @@ crash in between, the batch comes again and what is in the target is left out.
 from __future__ import annotations
 
 import sys
-import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
@@ -21,19 +19,21 @@ from cdcflow.codecs.copytext_cy import ImageError as CopyImageError
 from cdcflow.codecs.mysqlliterals import ImageError as CellError
 from cdcflow.codecs.net_cy import ImageError as NetImageError
 from cdcflow.engines.mysql.connect import safe_url
-from cdcflow.engines.mysql.errors import fenced, row_fault, translate
+from cdcflow.engines.mysql.errors import fenced, translate
 from cdcflow.engines.mysql.locks import writer_name
-from cdcflow.engines.mysql.names import ident, literal, qualified
-from cdcflow.errors import CdcflowError, DecodeError, SchemaStop, TargetUnavailable
+from cdcflow.engines.mysql.names import literal
+from cdcflow.errors import CdcflowError, DecodeError, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import RowBatch
-from cdcflow.model.position import Position
-from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, OnTruncate, Route
+from cdcflow.model.position import Position, Shares
+from cdcflow.model.route import Route
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.mysql import alter, bookkeeping, bulk, catalog, partial, rowwise
+from cdcflow.targets.mysql import barriers, bookkeeping, bulk, catalog, partial, rowwise
+from cdcflow.targets.mysql.commits import Commits
 from cdcflow.targets.mysql.plan import Plan, plan
 from cdcflow.targets.mysql.session import Done, Session
+from cdcflow.targets.sql.shares import Moves
 
 log = get_logger(__name__)
 
@@ -43,17 +43,9 @@ _ORDER: Final = sys.byteorder
 SMALL_ROWS: Final = 64
 SMALL_BYTES: Final = 1024 * 1024
 
-# Up to so many rows (by the server's estimate) a table is emptied by DELETE, in the batch's own transaction.
-# TRUNCATE commits, as DDL does, and takes as long for many rows as for few.
-_DELETED_ROWS: Final = 100_000
-
 # Deadlock, lock wait timeout: nothing is wrong with the rows, and the same batch is written again at once.
 _AGAIN: Final = (1213, 1205)
 _ATTEMPTS: Final = 3
-
-
-# innodb_flush_log_at_timeout is one second unless somebody set it; the server promises no more than "about".
-_SYNCED_AFTER_SECONDS: Final = 3.0
 
 
 class Way(IntEnum):
@@ -78,14 +70,19 @@ class Applier:
         self._written: dict[int, int] = {}  # changes of each table behind the recorded position, written by now
         self._done: dict[int, int] | None = None  # those that an attempt before committed; None before it is known
         self._partial = False  # there is a record of a part
-        self._durable: Position | None = None
-        self._waiting: deque[tuple[float, Position]] = deque()  # (when it was committed, position)
+        self._moves = Moves(
+            lambda position: bookkeeping.advance(pipeline, epoch, position).encode(),
+            lambda moved: bookkeeping.advance_shares(pipeline, moved).encode(),
+        )
+        self._shared = False  # the source is a bus
+        self._commits = Commits()
         self.repaired = 0
 
     # -- the port
 
     def apply(self, batch: ChangeBatch) -> Receipt:
         """See `model.ports.Target.apply`."""
+        self._shared = isinstance(batch.end, Shares)
         try:
             return self._apply(batch)
         except (pymysql.Error, OSError) as error:
@@ -106,35 +103,22 @@ class Applier:
             if self._partial:  # nothing between the two positions is for us, so what is left out stays the same
                 assert self._done is not None
                 session.run(bookkeeping.set_partial(self._pipeline, str(position), self._done))
-            self._end(session, [bookkeeping.advance(self._pipeline, self._epoch, str(position)).encode()])
+            self._end(session, [self._moves.advance(position)], position)
         except (pymysql.Error, OSError) as error:
             raise self._failure(error) from None
         except BaseException:
             self._abandon()
             raise
-        return self._receipt(session, position)
+        return self._commits.add(session, position)
 
     def flush(self, *, force: bool) -> Position | None:
-        """See `model.ports.Target.flush`. A server that does not sync its log with each commit does so every second
-        (innodb_flush_log_at_trx_commit = 0 or 2), or when it is told to."""
-        if force and self._waiting and not self._pieces:
-            self._sync()
-        while self._waiting and self._waiting[0][0] < time.monotonic() - _SYNCED_AFTER_SECONDS:
-            _, self._durable = self._waiting.popleft()
-        return self._durable
-
-    def _sync(self) -> None:
-        try:
-            self._connected().run("FLUSH LOCAL ENGINE LOGS")
-        except pymysql.Error as error:
-            if (error.args[:1] or (0,))[0] != 1227:
+        """See `model.ports.Target.flush`."""
+        if force and not self._pieces:
+            try:
+                self._commits.sync(self._connected)
+            except (pymysql.Error, OSError) as error:
                 raise self._failure(error) from None
-            # RELOAD was not granted: by then the server has done it by itself.
-            time.sleep(_SYNCED_AFTER_SECONDS)
-        except OSError as error:
-            raise self._failure(error) from None
-        self._durable = self._waiting[-1][1]
-        self._waiting.clear()
+        return self._commits.durable()
 
     def forget(self, table: int) -> None:
         """Leave nothing of a table out any more: its copy starts over."""
@@ -159,13 +143,17 @@ class Applier:
         steps = partial.left(batch.steps, self._done) if any(self._done.values()) else batch.steps
         run: list[Step] = []
         for step in steps:
-            if not self._is_barrier(session, step):
+            # TRUNCATE commits before it shows whether shares are still ours: others may have gone on behind it by now.
+            if (self._shared and isinstance(step, Truncate)) or not barriers.is_one(session, step):
                 run.append(step)
                 continue
             if run or self._pieces:
                 self._write(session, run, batch, self._commit_part)
                 run = []
-            self._barrier(session, step)
+            if isinstance(step, SchemaChange):
+                self._stages.forget(session)
+                self._plans.clear()
+            barriers.pass_one(session, step, self._pipeline, self._at)
             partial.count([step], self._written)
         if not batch.complete:
             self._write(session, run, batch, None)
@@ -178,20 +166,22 @@ class Applier:
             last.append(bookkeeping.set_partial(self._pipeline, str(batch.end), remaining).encode())
         elif self._partial:
             last.append(bookkeeping.forget_partial(self._pipeline).encode())
-        last.append(bookkeeping.advance(self._pipeline, self._epoch, str(batch.end)).encode())
-        self._write(session, run, batch, lambda: self._end(session, last), last)
+        last.append(self._moves.advance(batch.end))
+        self._write(session, run, batch, lambda: self._end(session, last, batch.end), last)
         self._partial = bool(remaining)
         self._written = dict(remaining)
-        return self._receipt(session, batch.end)
+        return self._commits.add(session, batch.end)
 
-    def _end(self, session: Session, last: list[bytes]) -> None:
-        self._ended(session, session.many(last))
+    def _end(self, session: Session, last: list[bytes], position: Position) -> None:
+        self._ended(session, session.many(last), position)
 
-    def _ended(self, session: Session, done: list[Done]) -> None:
+    def _ended(self, session: Session, done: list[Done], position: Position) -> None:
         """Commit, unless the last statement, which moves the position, found another epoch than ours."""
-        if done[-1].affected != 1:
+        moved = self._moves.of(position)
+        if done[-1].affected != (1 if moved is None else len(moved)):
             raise self._fenced(session)
         session.commit()
+        self._moves.committed(position)
 
     def _write(
         self,
@@ -214,7 +204,7 @@ class Applier:
                 self._prepare(session, steps, way)
                 partial.count(steps, self._written)
                 if small and last and way is Way.ORDERED and not self._pieces:
-                    self._small(session, steps, last)
+                    self._small(session, steps, last, batch.end)
                 else:
                     self._attempt(session, steps, way, end)
                 return
@@ -248,7 +238,7 @@ class Applier:
             if isinstance(step, Rows):
                 self._rows(session, step, way)
             elif isinstance(step, Truncate):
-                self._delete_all(session, step)
+                barriers.delete_all(session, step)
         if end is None:
             self._pieces = True
         else:
@@ -258,13 +248,13 @@ class Applier:
             self._pieces = False
             self._stages.ended(session)
 
-    def _small(self, session: Session, steps: list[Step], last: list[bytes]) -> None:
+    def _small(self, session: Session, steps: list[Step], last: list[bytes], position: Position) -> None:
         """Write a small batch in two round trips: its rows and the position, and COMMIT."""
         changes = [change for step in steps if isinstance(step, Rows) for change in rowwise.changes(step, self._plan)]
         session.in_transaction = True
         done = rowwise.send(session, changes, [b"BEGIN"], last)
         moment("batch sent")
-        self._ended(session, done)
+        self._ended(session, done, position)
         moment("batch committed")
 
     def _prepare(self, session: Session, steps: list[Step], way: Way) -> None:
@@ -301,7 +291,8 @@ class Applier:
             mariadb = session.flavour.engine == "mariadb"
             made = plan(frame.route, frame.names, table, self._number, mariadb=mariadb)
             known = self._plans[key] = (frame.route, made)
-        if not frame.idempotent:  # rows that the copy may hold can be older than the table's shape
+        # Rows that the copy may hold can be older than the table's shape; those of a bus are routed by what it is now.
+        if self._shared or not frame.idempotent:
             known[1].require_columns()
         return known[1]
 
@@ -321,74 +312,6 @@ class Applier:
     def _fenced(self, session: Session) -> CdcflowError:
         session.rollback()
         return fenced(self._at, f"the lease of pipeline {self._pipeline} has another epoch than {self._epoch}")
-
-    def _receipt(self, session: Session, position: Position) -> Receipt:
-        if session.syncs:
-            self._durable = position
-        else:
-            self._waiting.append((time.monotonic(), position))
-        return Receipt(position, durable=session.syncs)
-
-    # -- barriers
-
-    def _is_barrier(self, session: Session, step: Step) -> bool:
-        if isinstance(step, SchemaChange):
-            return True
-        if not isinstance(step, Truncate):
-            return False
-        tables = [catalog.table(session, route.target) for route in _emptied(step)]
-        return any(table is not None and table.rows > _DELETED_ROWS for table in tables)
-
-    def _barrier(self, session: Session, step: Step) -> None:
-        if isinstance(step, SchemaChange):
-            self._alter(session, step)
-            return
-        assert isinstance(step, Truncate)
-        self._mark_all(session, step)
-        for route in _emptied(step):
-            try:
-                session.define(f"TRUNCATE TABLE {qualified(route.target)}")
-            except pymysql.Error as error:
-                if error.args[0] not in (1142, 1701):
-                    raise
-                session.run(f"DELETE FROM {qualified(route.target)}")  # DROP was not granted, or rows refer to it
-
-    def _delete_all(self, session: Session, step: Truncate) -> None:
-        self._mark_all(session, step)
-        for route in _emptied(step):
-            session.run(f"DELETE FROM {qualified(route.target)}")
-
-    def _mark_all(self, session: Session, step: Truncate) -> None:
-        for route in step.routes:
-            if route.on_truncate is OnTruncate.TRUNCATE and route.on_delete is OnDelete.SOFT:
-                column = ident(SOFT_DELETE_COLUMN)
-                session.run(f"UPDATE {qualified(route.target)} SET {column} = UTC_TIMESTAMP(6) WHERE {column} IS NULL")
-
-    def _alter(self, session: Session, step: SchemaChange) -> None:
-        server = catalog.server(session)
-        table = catalog.table(session, step.new.target)
-        self._forget_plans(session)
-        for statement in alter.statements(step.old, step.new, table, server, self._pipeline):
-            log.info("the target table is altered", table=str(step.new.target), statement=statement)
-            try:
-                session.define(statement)
-            except pymysql.Error as error:
-                if not session.alive() or (row_fault(error) is None and error.args[0] in (1205, 1213)):
-                    raise
-                found = translate(error, side="target", at=self._at)
-                if isinstance(found, TargetUnavailable):
-                    raise
-                raise SchemaStop(
-                    f"table {step.new.target} cannot be altered as the source was: {statement}",
-                    at=self._at,
-                    why=found.what + (f": {found.why}" if found.why else ""),
-                    do="mend it at the target, then start cdcflow again; or cdcflow resync "
-                    + str(step.new.source.name),
-                ) from None
-
-    def _forget_plans(self, session: Session) -> None:
-        self._stages.forget(session)
-        self._plans.clear()
 
     # -- failures
 
@@ -439,6 +362,7 @@ class Applier:
                 self.close()
         self._pieces = False
         self._plans.clear()
+        self._moves.forget()
         self._written.clear()
         self._done = None
 
@@ -449,14 +373,6 @@ class Applier:
         if lost and not isinstance(found, TargetUnavailable):
             return TargetUnavailable("the connection to the target was lost", at=self._at, why=found.what)
         return found
-
-
-def _emptied(step: Truncate) -> list[Route]:
-    return [
-        route
-        for route in step.routes
-        if route.on_truncate is OnTruncate.TRUNCATE and route.on_delete is OnDelete.DELETE
-    ]
 
 
 def _is_small(batch: ChangeBatch) -> bool:

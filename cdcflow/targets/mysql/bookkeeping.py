@@ -13,6 +13,7 @@ from typing import Final
 
 from cdcflow.engines.mysql.names import literal
 from cdcflow.model.copy import DoneChunk
+from cdcflow.model.position import Share
 
 STATE_DATABASE: Final = "cdcflow"
 
@@ -28,6 +29,18 @@ def advance(pipeline: str, epoch: int, position: str) -> str:
     return (
         f"UPDATE cdcflow.checkpoints SET `position` = {literal(position)}, updated_at = UTC_TIMESTAMP(6)"
         f" WHERE pipeline = {literal(pipeline)} AND epoch = {epoch}"
+    )
+
+
+def advance_shares(pipeline: str, moved: Mapping[str, Share]) -> str:
+    """As `advance`, for a source whose shares several instances hold. It must change exactly one row a share."""
+    if not moved:
+        return "DO 0"
+    places = " ".join(f"WHEN {literal(name)} THEN {at.place}" for name, at in moved.items())
+    held = ", ".join(f"({literal(name)}, {at.epoch})" for name, at in moved.items())
+    return (
+        f"UPDATE cdcflow.shares SET place = CASE share {places} END, updated_at = UTC_TIMESTAMP(6)"
+        f" WHERE pipeline = {literal(pipeline)} AND (share, epoch) IN ({held})"
     )
 
 

@@ -74,7 +74,7 @@ def fill(session: Session, into: Into, rows: Rows, verb: str = "") -> tuple[int,
         pymysql.Error: the server refused a row, or would have changed or skipped one.
     """
     sent = 0
-    if session.infile:
+    if session.infile and into.infile:
         encoder = Encoder(into.kinds, LOAD)
 
         def produce(write: Callable[[bytes, int], None]) -> int:
@@ -104,16 +104,14 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
         RowMissing: an update found no row; roll back and apply with care.
         pymysql.Error: the server refused the set.
     """
+    plan = plan.for_rows(frame.after, frame.before)
     only_inserts = not frame.ops.strip(b"I")
     if plan.append_only or not plan.key:
         if not only_inserts and not plan.append_only:
             raise OrderMatters
         _insert(session, plan, frame, b"", inserted(frame))
         return
-    if frame.idempotent and not only_inserts:
-        # Netting takes from the log whether a row was there before; the copy may hold a later state of it.
-        raise OrderMatters
-    netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
+    netted = _netted(frame, plan)
     if netted.exact or (plan.keeps_deleted and netted.deleted and moves_rows(frame, plan.key)):
         raise OrderMatters
     if netted.deleted and plan.route.on_delete is not OnDelete.IGNORE:
@@ -125,6 +123,11 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             _overwrite(session, stages, plan, frame, netted)
         else:
             _insert(session, plan, frame, netted.merged, netted.inserted)
+
+
+def _netted(frame: RowBatch, plan: Plan) -> Netted:
+    images = (frame.after, frame.after_sizes, frame.before, frame.before_sizes)
+    return net(frame.ops, *images, frame.width, plan.key, frame.idempotent)
 
 
 def _images(frame: RowBatch, merged: bytes, references: bytes, places: tuple[int, ...]) -> Rows:

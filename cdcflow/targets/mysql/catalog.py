@@ -31,6 +31,7 @@ class TargetColumn:
     default: str | None = None
     auto: bool = False  # AUTO_INCREMENT
     generated: bool = False
+    renewed: bool = False  # ON UPDATE CURRENT_TIMESTAMP
 
     @property
     def filled(self) -> bool:
@@ -134,6 +135,7 @@ def table(session: Session, name: TableName) -> TargetTable | None:
             None if row[7] is None or text(row[7]) == "NULL" else text(row[7]),
             "auto_increment" in text(row[8]).lower(),
             bool(text(row[9])),
+            "on update" in text(row[8]).lower(),
         )
         for row in session.query(
             "SELECT table_name, column_name, data_type, column_type, character_set_name, collation_name, is_nullable,"

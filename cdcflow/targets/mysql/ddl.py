@@ -9,7 +9,7 @@ from hashlib import blake2b
 from cdcflow.engines.mysql.names import ident, literal, qualified
 from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route
 from cdcflow.model.schema import Column, Logical
-from cdcflow.targets.mysql import catalog, types
+from cdcflow.targets.mysql import catalog, defaults, types
 from cdcflow.targets.mysql.catalog import Server
 
 SOFT_DELETE_TYPE = "datetime(6) NULL"
@@ -69,10 +69,13 @@ def column_line(
     return f"{line} AUTO_INCREMENT" if auto else line
 
 
-def create_table(route: Route, server: Server, pipeline: str, *, generated: bool = True, defaults: bool = True) -> str:
+def create_table(
+    route: Route, server: Server, pipeline: str, *, generated: bool = True, defaulting: bool = True
+) -> str:
     """Return CREATE TABLE with all kept columns in the source's order and the key.
 
-    Without `generated` or `defaults` these are left out, for a target that does not understand them.
+    Without `generated` or `defaulting` generated columns or defaults are left out, for a target that does not
+    understand them.
     """
     kept = {column.name: name for column, name in route.columns}
     texts = column_types(route, server)
@@ -82,8 +85,8 @@ def create_table(route: Route, server: Server, pipeline: str, *, generated: bool
         if column.name in kept:
             auto = is_auto(route, column)
             line = column_line(route, column, kept[column.name], texts[column.name], auto=auto)
-            if defaults and not auto:
-                line += default_of(route, column)
+            if defaulting and not auto:
+                line += default_of(route, column, texts[column.name])
             lines.append(line)
         elif generated and is_computable(route, column):
             lines.append(generated_line(route, column, server))
@@ -105,11 +108,14 @@ def is_auto(route: Route, column: Column) -> bool:
     return any(key[:1] == (column.name,) for key in keys)
 
 
-def default_of(route: Route, column: Column) -> str:
+def default_of(route: Route, column: Column, type_text: str) -> str:
     """Return ` DEFAULT ..` where the source's words mean the same here."""
-    if column.default is None or column.generated or not types.is_family(route.source):
+    if column.default is None or column.generated:
         return ""
-    return f" DEFAULT {column.default}"
+    if types.is_family(route.source):
+        return f" DEFAULT {column.default}"
+    default = defaults.expression(column, type_text)
+    return f" DEFAULT {default}" if default is not None else ""
 
 
 def generated_line(route: Route, column: Column, server: Server) -> str:

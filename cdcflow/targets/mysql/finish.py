@@ -1,4 +1,4 @@
-"""What a table gets once its rows are there: statistics, indexes, foreign keys, where the source has MySQL's words."""
+"""What a table gets once its rows are there: statistics, indexes, foreign keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from cdcflow.engines.mysql.names import ident, literal, qualified
 from cdcflow.model.route import Route
 from cdcflow.model.schema import ForeignKey, Index, TableName
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.mysql import catalog, ddl, types
+from cdcflow.targets.mysql import catalog, ddl, foreign, types
 from cdcflow.targets.mysql.catalog import TargetTable
+from cdcflow.targets.mysql.foreign import Untranslatable
 from cdcflow.targets.mysql.session import Session, text
 
 log = get_logger(__name__)
@@ -31,10 +32,6 @@ _PLAIN = re.compile(rf"({_NAME})((?:\(\d+\))?(?: DESC)?)(?:, |$)")
 _RULES = re.compile(r"\)((?: ON (?:DELETE|UPDATE) [A-Z ]+?)*)$")
 
 
-class Untranslatable(Exception):  # noqa: N818 - a reason, not a failure
-    """An index or constraint cannot be made at the target; the message says why, for the log."""
-
-
 def finish(session: Session, routes: Sequence[Route], problem: Callable[[pymysql.Error], str]) -> None:
     """Complete the tables that `create` made. What cannot be made is logged with its reason and left out.
 
@@ -48,12 +45,10 @@ def finish(session: Session, routes: Sequence[Route], problem: Callable[[pymysql
     made = [(route, table) for route in routes if (table := catalog.table(session, route.target)) and table.made_by]
     for route, table in made:
         work.analyze(table)
-        if types.is_family(route.source):
-            work.indexes(route, table)
+        work.indexes(route, table)
     by_name = {route.source.name: route for route in routes}
-    for route, _ in made:
-        if types.is_family(route.source):
-            work.foreign_keys(route, by_name)
+    for route, table in made:
+        work.foreign_keys(route, table, by_name)
 
 
 class _Finish:
@@ -77,7 +72,10 @@ class _Finish:
             if index.name.lower() in there or index.name == "PRIMARY":
                 continue
             try:
-                clause = index_clause(route, index)
+                if types.is_family(route.source):
+                    clause = index_clause(route, index)
+                else:
+                    clause = foreign.index_clause(route, index, table)
             except Untranslatable as reason:
                 log.warning("left out an index", table=str(route.target), index=index.name, reason=str(reason))
                 continue
@@ -86,7 +84,7 @@ class _Finish:
             log.info("making an index", table=str(route.target), index=index.name)
             self._try(f"ALTER TABLE {qualified(route.target)} {clause}", "left out an index", route.target, index.name)
 
-    def foreign_keys(self, route: Route, by_name: dict[TableName, Route]) -> None:
+    def foreign_keys(self, route: Route, table: TargetTable, by_name: dict[TableName, Route]) -> None:
         rows = self._session.query(
             "SELECT constraint_name FROM information_schema.table_constraints WHERE constraint_type = 'FOREIGN KEY'"
             f" AND table_schema = {literal(route.target.schema)} AND table_name = {literal(route.target.table)}"
@@ -95,8 +93,12 @@ class _Finish:
         for key in route.source.foreign_keys:
             if key.name.lower() in there or key.refers_to not in by_name:
                 continue
+            referred = by_name[key.refers_to]
             try:
-                clause = foreign_key_clause(route, key, by_name[key.refers_to])
+                if types.is_family(route.source):
+                    clause = foreign_key_clause(route, key, referred)
+                else:
+                    clause = foreign.foreign_key_clause(route, key, referred, table)
             except Untranslatable as reason:
                 log.warning("left out a foreign key", table=str(route.target), name=key.name, reason=str(reason))
                 continue
@@ -166,16 +168,8 @@ def foreign_key_clause(route: Route, key: ForeignKey, referred: Route) -> str:
     if not ddl.is_mirror(route) or not ddl.is_mirror(referred):
         raise Untranslatable("the target does not hold the same rows as the source")
     found = _RULES.search(key.definition)
-    here, there = _names(route, key.columns), _names(referred, key.refers_columns)
+    here, there = foreign.names(route, key.columns), foreign.names(referred, key.refers_columns)
     return (
         f"ADD CONSTRAINT {ident(key.name)} FOREIGN KEY ({ddl.column_list(here)})"
         f" REFERENCES {qualified(referred.target)} ({ddl.column_list(there)}){found[1] if found else ''}"
     )
-
-
-def _names(route: Route, columns: tuple[str, ...]) -> list[str]:
-    names = {column.name: name for column, name in route.columns}
-    for name in columns:
-        if name not in names:
-            raise Untranslatable(f"column {ident(name)} of {route.source.name} is not replicated")
-    return [names[name] for name in columns]

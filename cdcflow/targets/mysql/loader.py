@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import groupby
 from typing import Final
 
 import pymysql
@@ -12,8 +13,9 @@ import pymysql
 from cdcflow.codecs.mysqlliterals import ImageError, cells
 from cdcflow.codecs.mysqlload_cy import Encoder
 from cdcflow.engines.mysql.connect import safe_url
-from cdcflow.engines.mysql.errors import fenced, row_fault, translate
+from cdcflow.engines.mysql.errors import fenced, translate
 from cdcflow.engines.mysql.names import qualified
+from cdcflow.engines.mysql.rowfaults import row_fault
 from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
@@ -85,10 +87,9 @@ class MysqlLoader:
             self.close()
             raise failure from None
         except ImageError as error:
+            failure = self._unwritable(error, route, chunk, recent)
             self.close()
-            raise DecodeError(
-                f"a copied row cannot be written: {error}", at=f"table {route.target}, {_piece(chunk)}"
-            ) from error
+            raise failure from error
         except BaseException:
             self.close()  # the server rolls back
             raise
@@ -121,22 +122,21 @@ class MysqlLoader:
         self, session: Session, made: Plan, blocks: Iterable[bytes], recent: _Recent, *, merge: bool
     ) -> tuple[int, int]:
         """Write the blocks; return how many rows and bytes."""
-        size = 0
-
-        def rows(encoder: Encoder, write: Callable[[bytes, int], None], most: int) -> int:
-            nonlocal size
-            count = 0
-            for block in blocks:
-                recent.add(block)
-                count += encoder.lines(block, write, most)
-                size += len(block)
-            return count
-
-        if not merge or made.replaceable:
-            count, _ = bulk.fill(session, made.into, rows, "REPLACE" if merge else "")
+        count = size = 0
+        staged = merge and not made.replaceable
+        if staged:
+            self._stages.empty(session, made)
+        if made.has_documents:
+            blocks = _whole_lines(blocks)
+        for infile, some in groupby(blocks, lambda block: made.for_rows(block).infile):
+            written = made if infile else made.by_literals()
+            recent.begin(by_line=session.infile and infile)
+            into = written.into_stage(made.sources) if staged else written.into
+            run = _Run(some, recent)
+            count += bulk.fill(session, into, run.rows, "REPLACE" if merge and not staged else "")[0]
+            size += run.size
+        if not staged:
             return count, size
-        self._stages.empty(session, made)
-        count, _ = bulk.fill(session, made.into_stage(made.sources), rows)
         recent.forget()  # the server names no line from here on
         if made.soft or made.settable(made.sources):
             session.run(made.update_from_stage(made.sources, revive=True))
@@ -176,8 +176,9 @@ class MysqlLoader:
                 why=f"the target rejects a row: {fault.words}",
             )
         place = [f"table {route.target} of {self._at}", f"copied from {route.source.name}, {_piece(chunk)}"]
-        whole = self._session is not None and self._session.infile  # else the row is one of a statement
-        key = recent.key(fault.row, route) if fault.row is not None and whole else ""
+        key = recent.key(fault.row, route) if fault.row is not None else ""
+        if not key and not fault.unique:
+            key = self._searched(route, recent)
         if key:
             place.append(f"key {key}")
         if fault.column:
@@ -191,6 +192,71 @@ class MysqlLoader:
             f"the target rejects a row: {fault.words}", at=", ".join(place), why=f"error {fault.code}", do=do
         )
 
+    def _searched(self, route: Route, recent: _Recent) -> str:
+        """Return the key of the first of the blocks' rows that the table refuses, '' where that does not show.
+
+        Of statements that hold many rows the server says only that one is refused.
+        """
+        session, made = self._session, self._plan
+        if session is None or made is None or not session.alive():
+            return ""
+        with suppress(pymysql.Error, OSError, CdcflowError, ImageError):
+            session.rollback()
+            session.begin()
+            for row in recent.rows(len(route.columns)):
+                try:
+                    session.run(made.insert_row([row[place] for place in made.sources]))
+                except pymysql.Error as error:
+                    found = row_fault(error)
+                    if found is not None and not found.unique:
+                        return _shown(row, route)
+        return ""
+
+    def _unwritable(self, error: ImageError, route: Route, chunk: Chunk, recent: _Recent) -> CdcflowError:
+        """Return the error for a row of the last block that has no form in its table."""
+        assert self._plan is not None
+        key = recent.key_of(route, self._plan.can_write)
+        if not key:
+            what = f"a copied row cannot be written: {error}"
+            return DecodeError(what, at=f"table {route.target}, {_piece(chunk)}")
+        return RowRejected(
+            f"the target rejects a row: {error}",
+            at=f"table {route.target} of {self._at}, copied from {route.source.name}, {_piece(chunk)}, key {key}",
+            do="exclude the column in the rules, or give it a text type at the target",
+        )
+
+
+class _Run:
+    """Blocks that are written in one way; `size` counts their bytes."""
+
+    def __init__(self, blocks: Iterable[bytes], recent: _Recent) -> None:
+        self._blocks, self._recent = blocks, recent
+        self.size = 0
+
+    def rows(self, encoder: Encoder, write: Callable[[bytes, int], None], most: int) -> int:
+        count = 0
+        for block in self._blocks:
+            self._recent.add(block)
+            count += encoder.lines(block, write, most)
+            self.size += len(block)
+        if not encoder.ended():
+            raise ImageError("the rows end inside a line")
+        return count
+
+
+def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put the pieces of large rows together: how a row is written shows only when it is whole."""
+    pieces: list[bytes] = []
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join((*pieces, block[:end])) if pieces else block[:end]
+            pieces.clear()
+        if end < len(block):
+            pieces.append(block[end:])
+    if pieces:
+        yield b"".join(pieces)
+
 
 class _Recent:
     """The blocks that were sent last, to find a row in."""
@@ -199,6 +265,12 @@ class _Recent:
         self._blocks: deque[tuple[int, int, bytes]] = deque()  # number of the block's first row, its rows, block
         self._next = 1
         self._size = 0
+        self._by_line = True
+
+    def begin(self, *, by_line: bool) -> None:
+        """What is added from here on is of another statement, or of several: then the server counts no line."""
+        self.forget()
+        self._next, self._by_line = 1, by_line
 
     def add(self, block: bytes) -> None:
         rows = block.count(b"\n")
@@ -214,17 +286,35 @@ class _Recent:
 
     def key(self, row: int, route: Route) -> str:
         """Return the key of a row as `id=17`, '' when the row is gone or has none."""
-        for first, rows, block in self._blocks:
+        for first, rows, block in self._blocks if self._by_line else ():
             if first <= row < first + rows:
                 line = block.split(b"\n", row - first + 1)[row - first] + b"\n"
                 with suppress(ImageError):
                     (found,) = cells(line, len(route.columns))
-                    return " ".join(
-                        f"{column.name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
-                        for (column, _), cell in zip(route.columns, found, strict=True)
-                        if column.name in route.key and cell is not None
-                    )
+                    return _shown(found, route)
         return ""
+
+    def rows(self, width: int) -> Iterator[list[bytes | None]]:
+        """Yield the rows of the blocks."""
+        for _, _, block in self._blocks:
+            yield from cells(block, width)
+
+    def key_of(self, route: Route, can_write: Callable[[list[bytes | None]], bool]) -> str:
+        """Return the key of the last block's first row that cannot be written, '' where there is none."""
+        if self._blocks:
+            with suppress(ImageError):
+                for row in cells(self._blocks[-1][2], len(route.columns)):
+                    if not can_write(row):
+                        return _shown(row, route)
+        return ""
+
+
+def _shown(row: list[bytes | None], route: Route) -> str:
+    return " ".join(
+        f"{column.name}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
+        for (column, _), cell in zip(route.columns, row, strict=True)
+        if column.name in route.key and cell is not None
+    )
 
 
 def _piece(chunk: Chunk) -> str:

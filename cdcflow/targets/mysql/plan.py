@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cdcflow.codecs import mysqlliterals as cells
+from cdcflow.codecs.mysqldocuments import MARK
 from cdcflow.engines.mysql.names import ident, qualified
-from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
 from cdcflow.targets.mysql import types
 from cdcflow.targets.mysql.bookkeeping import STATE_DATABASE
 from cdcflow.targets.mysql.catalog import TargetColumn, TargetTable
+from cdcflow.targets.sql import refusals
+from cdcflow.targets.sql.columns import written
 from cdcflow.targets.sql.frames import Kept
 
 _NOW = "UTC_TIMESTAMP(6)"
@@ -24,6 +26,7 @@ class Into:
     names: tuple[str, ...]
     kinds: bytes
     readers: tuple[str, ...]  # the expression that LOAD DATA needs for each column, '' for none
+    infile: bool = True  # whether LOAD DATA can write them: a document with types takes a literal
 
     def load(self, verb: str = "") -> str:
         """Return LOAD DATA LOCAL. `verb` is what to do with a key that is there: '' or `REPLACE`."""
@@ -69,6 +72,31 @@ class Plan(Kept):
     replaceable: bool
     lacking: tuple[str, ...]
     number: int
+    infile: bool = True  # see `Into`
+
+    def for_rows(self, *images: bytes) -> Plan:
+        """Return the plan for writing these: one that does without LOAD DATA where a document has types."""
+        if self.has_documents and any(MARK in each for each in images):
+            return self.by_literals()
+        return self
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether a row may have to be written without LOAD DATA."""
+        return cells.DOCUMENT in self.kinds
+
+    def by_literals(self) -> Plan:
+        """Return the plan that does without LOAD DATA."""
+        return replace(self, infile=False)
+
+    def can_write(self, row: list[bytes | None]) -> bool:
+        """Whether each cell of a row of the frame has a literal in its column."""
+        try:
+            for place in self.sources:
+                self.literal(place, row[place])
+        except cells.ImageError:
+            return False
+        return True
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -84,13 +112,7 @@ class Plan(Kept):
     def require_columns(self) -> None:
         """Raise ConfigError where values would be left out that the rules do not leave out."""
         if self.lacking:
-            source = self.route.source.name
-            raise ConfigError(
-                f"target table {self.route.target} has no column {', '.join(map(ident, self.lacking))}",
-                at=f"rows of {source}",
-                why="it was dropped or renamed at the target since the table was copied",
-                do=f"cdcflow resync {source}, which makes it again; or leave it out with `columns: exclude`",
-            )
+            raise refusals.no_columns(self.route.target, self.route.source.name, [ident(name) for name in self.lacking])
 
     # -- row by row
 
@@ -121,13 +143,25 @@ class Plan(Kept):
     def update_row(self, places: tuple[int, ...], after: list[bytes | None], where: bytes) -> bytes:
         """Set the columns at `places` (of the frame) to the cells of `after`, one for each place."""
         news = [b"%s = %s" % (self.name(p).encode(), self.literal(p, c)) for p, c in zip(places, after, strict=True)]
+        news += [each.encode() for each in self.kept_as_is(places)]
         return b"UPDATE " + self.target.encode() + b" SET " + b", ".join(news) + b" WHERE " + where
+
+    def kept_as_is(self, places: tuple[int, ...], table: str = "") -> list[str]:
+        """Return what keeps the server from renewing columns (ON UPDATE) that an update of others does not have: at
+        the source they were not changed."""
+        left = [
+            ident(column.name)
+            for place, column in zip(self.sources, self.columns, strict=True)
+            if column.renewed and place not in places
+        ]
+        return [f"{table}{name} = {table}{name}" for name in left]
 
     def delete_row(self, where: bytes, *, kept: bool = True) -> bytes:
         """Delete a row; with `on_delete: soft` it stays and is marked, unless it goes to another key (`kept`)."""
         target = self.target.encode()
         if self.soft and kept:
-            return b"UPDATE " + target + f" SET {ident(SOFT_DELETE_COLUMN)} = {_NOW} WHERE ".encode() + where
+            news = ", ".join([f"{ident(SOFT_DELETE_COLUMN)} = {_NOW}", *self.kept_as_is(())])
+            return b"UPDATE " + target + f" SET {news} WHERE ".encode() + where
         return b"DELETE FROM " + target + b" WHERE " + where
 
     def delete_kept_row(self, new: bytes, old: bytes) -> bytes | None:
@@ -162,7 +196,7 @@ class Plan(Kept):
 
     @property
     def into(self) -> Into:
-        return Into(self.target, self.names, self.kinds, self.readers)
+        return Into(self.target, self.names, self.kinds, self.readers, self.infile)
 
     @property
     def listable(self) -> bool:
@@ -188,6 +222,7 @@ class Plan(Kept):
             tuple(f"c{number}" for number in at),
             bytes(self.kinds[number] for number in at),
             tuple(self.readers[number] for number in at),
+            self.infile,
         )
 
     def _match(self) -> str:
@@ -198,6 +233,7 @@ class Plan(Kept):
         news = [f"t.{self.name(place)} = s.c{self.at(place)}" for place in self.settable(places)]
         if revive and self.soft:
             news.append(f"t.{ident(SOFT_DELETE_COLUMN)} = NULL")
+        news += self.kept_as_is(places, "t.")
         return f"UPDATE {self.stage} AS s STRAIGHT_JOIN {self.target} AS t ON {self._match()} SET {', '.join(news)}"
 
     def settable(self, places: tuple[int, ...]) -> tuple[int, ...]:
@@ -216,7 +252,8 @@ class Plan(Kept):
         """Delete the rows whose keys are staged."""
         joined = f"{self.stage} AS s STRAIGHT_JOIN {self.target} AS t ON {self._match()}"
         if self.soft:
-            return f"UPDATE {joined} SET t.{ident(SOFT_DELETE_COLUMN)} = {_NOW}"
+            news = ", ".join([f"t.{ident(SOFT_DELETE_COLUMN)} = {_NOW}", *self.kept_as_is((), "t.")])
+            return f"UPDATE {joined} SET {news}"
         return f"DELETE t FROM {joined}"
 
 
@@ -241,44 +278,22 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         ConfigError: the target table or one of its key columns is gone.
     """
     if table is None:
-        raise ConfigError(
-            f"target table {route.target} does not exist",
-            at=f"rows of {route.source.name}",
-            why="it was dropped or renamed since it was copied",
-            do=f"cdcflow resync {route.source.name}",
-        )
-    places: list[int] = []
-    columns: list[TargetColumn] = []
-    kinds: list[int] = []
-    gone: list[str] = []
-    for column, name in route.columns:
-        there = table.column(name)
-        if there is None and column.name in frame_names and route.schema_changes is not SchemaChanges.IGNORE:
-            gone.append(name)
-        if column.name in frame_names and there is not None and not there.generated:
-            places.append(frame_names.index(column.name))
-            columns.append(there)
-            kinds.append(types.cell_kind(column, there))
-    lacking = [name for name in route.key if name not in frame_names or frame_names.index(name) not in places]
-    if lacking:
-        raise ConfigError(
-            f"target table {route.target} has no key column {', '.join(lacking)}",
-            at=f"rows of {route.source.name}",
-            do=f"cdcflow resync {route.source.name}",
-        )
+        raise refusals.no_table(route.target, route.source.name)
+    found = written(route, frame_names, table.column, route.target)
+    columns = tuple(there for _, _, there in found.columns)
     key = tuple(sorted(frame_names.index(name) for name in route.key))  # as netting writes a key's cells
     return Plan(
         route,
         len(frame_names),
         qualified(route.target),
-        tuple(places),
+        found.places,
         tuple(ident(column.name) for column in columns),
-        tuple(columns),
-        bytes(kinds),
+        columns,
+        bytes(types.cell_kind(column, there) for column, _, there in found.columns),
         tuple(types.read_as(column, mariadb=mariadb) for column in columns),
         key,
         is_replaceable(route, table, {column.name for column in columns}),
-        tuple(gone),
+        found.gone,
         number,
     )
 

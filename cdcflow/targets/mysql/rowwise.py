@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import pymysql
 
 from cdcflow.codecs.mysqlliterals import ImageError
-from cdcflow.engines.mysql.errors import row_fault, translate
-from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowRejected
+from cdcflow.engines.mysql.errors import translate
+from cdcflow.engines.mysql.rowfaults import row_fault
+from cdcflow.errors import CdcflowError, ReplayCollision, RowRejected
 from cdcflow.model.change import Rows
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.mysql.plan import Plan
 from cdcflow.targets.mysql.session import Done, Session
+from cdcflow.targets.sql import refusals
 
 PlanOf = Callable[[RowBatch], Plan]
 
@@ -84,7 +86,7 @@ def _change(
         assert after is not None
         image = _image(plan, after)
         if image is None:
-            raise _incomplete(plan, "an inserted row lacks a column")
+            raise refusals.incomplete(plan.route.source, "an inserted row lacks a column")
         key = _key(plan, after)
         if (idempotent or plan.may_hold_more) and plan.key and None not in key:
             yield Change(plan.upsert_row(image, plan.where_key([*map(_text, key)])), plan, key, op, image=image)
@@ -135,13 +137,13 @@ def _find(plan: Plan, before: list[Cell] | None, after: list[Cell] | None) -> tu
     if plan.key:
         old = before if before is not None and all(before[place] is not UNCHANGED for place in plan.key) else after
         if old is None or any(old[place] is UNCHANGED for place in plan.key):
-            raise _incomplete(plan, "the log does not hold the key of a changed row")
+            raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=True))
         key = [old[place] for place in plan.key]
         if None not in key:
             return plan.where_key([*map(_text, key)]), key
         return plan.where_all(plan.key, [*map(_text, key)]), key
     if before is None or any(before[place] is UNCHANGED for place in plan.sources):
-        raise _incomplete(plan, "a row of a table without a key changed, and the log does not hold the old row")
+        raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=False))
     return plan.where_all(plan.sources, [_text(before[place]) for place in plan.sources]), []
 
 
@@ -208,7 +210,11 @@ def apply_with_care(session: Session, rows: Rows, plan_of: PlanOf, *, at: str) -
             done = [session.run(statement) for statement in change.statements]
             if change.strict and not done[0].affected:
                 if change.image is None:
-                    raise _gone(change, at)
+                    raise refusals.gone(
+                        change.plan.route.target,
+                        change.plan.route.source.name,
+                        f"at {at}, key {_shown(change.plan, change.key)}",
+                    )
                 session.run(change.plan.insert_row(change.image))
                 repaired += 1
         except pymysql.Error as error:
@@ -267,28 +273,4 @@ def _shown(plan: Plan, key: list[Cell]) -> str:
         f"{name.strip('`')}={cell.decode(errors='replace')[:_SHOWN_KEY_CHARACTERS]}"
         for name, cell in pairs
         if isinstance(cell, bytes)
-    )
-
-
-def _gone(change: Change, at: str) -> OperatorError:
-    route = change.plan.route
-    return OperatorError(
-        f"a row of {route.target} is missing in the target",
-        at=f"table {route.target} at {at}, key {_shown(change.plan, change.key)}",
-        why="the source changed it without writing its large unchanged values to the log, so it cannot be made again",
-        do=f"cdcflow resync {route.source.name}",
-    )
-
-
-def _incomplete(plan: Plan, what: str) -> OperatorError:
-    source = plan.route.source
-    if source.engine == "postgresql":
-        do = f"ALTER TABLE {source.name} REPLICA IDENTITY FULL; then cdcflow resync {source.name}"
-    else:
-        do = f"SET GLOBAL binlog_row_image = FULL at the source; then cdcflow resync {source.name}"
-    return OperatorError(
-        what,
-        at=f"table {source.name}",
-        why="what the source logs of an old row was changed, or the rule's key is not in it",
-        do=do,
     )

@@ -18,7 +18,7 @@ from cdcflow.model.ports import Capabilities
 from cdcflow.model.position import Position
 from cdcflow.model.route import Route
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.mysql import alter, bookkeeping, catalog, check, ddl, finish
+from cdcflow.targets.mysql import alter, bookkeeping, catalog, check, ddl, defaults, finish, held
 from cdcflow.targets.mysql.applier import Applier
 from cdcflow.targets.mysql.compare import impossible, problems, refuse
 from cdcflow.targets.mysql.loader import MysqlLoader
@@ -91,6 +91,8 @@ class MysqlTarget:
             if error.args[0] != _THERE:
                 raise
             return False
+        for lacking, what in defaults.left_out(route, ddl.column_types(route, server)):
+            log.info(f"left out {what}", table=str(route.target), column=lacking)
         for column, name in route.columns:
             wanted = column.type.collation
             if wanted and wanted not in server.collations:
@@ -113,7 +115,7 @@ class MysqlTarget:
             if error.args[0] not in _LACKS:
                 raise
             left_out, reason = "left out defaults and generated columns", f"error {error.args[0]}"
-            session.define(ddl.create_table(route, server, self._pipeline, generated=False, defaults=False))
+            session.define(ddl.create_table(route, server, self._pipeline, generated=False, defaulting=False))
         log.info(left_out, table=str(route.target), reason=reason)
 
     def _adopt(self, session: Session, route: Route, table: catalog.TargetTable, server: catalog.Server) -> None:
@@ -121,7 +123,7 @@ class MysqlTarget:
         if table.made_by:
             empty = not catalog.has_rows(session, route.target)
             for statement in alter.reshape(route, table, server, self._pipeline, empty=empty):
-                session.define(statement)
+                held.follow(session, statement, route.target, route, self.address)
             table = catalog.table(session, route.target) or table
         refuse(route, problems(route, table, server))
 
@@ -143,10 +145,10 @@ class MysqlTarget:
                 self._empty(session, route)
                 if table.made_by:
                     for statement in alter.moved(before, route, table):
-                        session.define(statement)
+                        held.follow(session, statement, route.target, route, self.address)
                     table = catalog.table(session, route.target) or table
                     for statement in alter.reshape(route, table, server, self._pipeline, empty=True):
-                        session.define(statement)
+                        held.follow(session, statement, route.target, route, self.address)
         log.info("emptied a table", table=str(route.target))
 
     def _forget_part(self, session: Session, route: Route) -> None:

@@ -243,6 +243,8 @@ def cell_kind(column: Column, there: TargetColumn) -> int:
         return cells.INSTANT if logical in (Logical.TIMESTAMPTZ, Logical.TIMETZ) else cells.TEXT
     if name == "year":
         return cells.YEAR
+    if column.type.text == "json":
+        return cells.DOCUMENT if name == "json" else cells.UNTYPED
     return cells.PADDED if name == "char" else cells.TEXT
 
 
@@ -256,6 +258,11 @@ def read_as(there: TargetColumn, *, mariadb: bool) -> str:
     ):
         return "CONVERT({} USING utf8mb4)"
     return ""
+
+
+def is_geometry(there: TargetColumn) -> bool:
+    """Whether a column holds geometries."""
+    return there.kind in _GEOMETRIES
 
 
 def _bytes(there: TargetColumn) -> bool:

@@ -14,18 +14,19 @@ from cdcflow.codecs.net_cy import ImageError as NetImageError
 from cdcflow.engines.postgres.connect import safe_url
 from cdcflow.engines.postgres.errors import translate
 from cdcflow.engines.postgres.names import ident, qualified
-from cdcflow.errors import CdcflowError, DecodeError, SchemaStop, TargetUnavailable
+from cdcflow.errors import CdcflowError, DecodeError, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import RowBatch
-from cdcflow.model.position import Position
+from cdcflow.model.position import Position, Shares
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, OnTruncate, Route
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.postgres import alter, bulk, catalog, rowwise
+from cdcflow.targets.postgres import alter, altering, bulk, catalog, rowwise
 from cdcflow.targets.postgres.equality import equalities
 from cdcflow.targets.postgres.plan import Plan, plan
 from cdcflow.targets.postgres.session import Session, Statement
-from cdcflow.targets.sql.bookkeeping import ADVANCE, advance_parameters
+from cdcflow.targets.sql.bookkeeping import ADVANCE, ADVANCE_SHARES, advance_parameters, shares_parameters
+from cdcflow.targets.sql.shares import Moves
 
 log = get_logger(__name__)
 
@@ -56,10 +57,15 @@ class Applier:
 
     def __init__(self, url: str, pipeline: str, epoch: int) -> None:
         self._url, self._at = url, safe_url(url)
-        self._pipeline, self._epoch = pipeline, epoch
+        self._pipeline = pipeline
         self._session: Session | None = None
         self._plans: dict[tuple[int, tuple[str, ...]], tuple[Route, Plan]] = {}
         self._stages = bulk.Stages()
+        self._moves: Moves[Statement] = Moves(
+            lambda position: (ADVANCE, [*advance_parameters(pipeline, epoch, position)]),
+            lambda moved: (ADVANCE_SHARES, [*shares_parameters(pipeline, moved)]),
+        )
+        self._shared = False  # the source is a bus
         self._number = 0
         self._pieces = False  # a transaction is open that holds pieces written before
         self._waiting: deque[tuple[int, Position]] = deque()  # (end of the commit in the target's log, position)
@@ -71,6 +77,7 @@ class Applier:
 
     def apply(self, batch: ChangeBatch) -> Receipt:
         """See `model.ports.Target.apply`."""
+        self._shared = isinstance(batch.end, Shares)
         way = Way.ORDERED if _is_small(batch) else Way.NETTED
         while True:
             try:
@@ -96,7 +103,7 @@ class Applier:
     def heartbeat(self, position: Position) -> Receipt:
         """See `model.ports.Target.heartbeat`."""
         try:
-            self._commit([("BEGIN", ()), self._advance(position)], position)
+            self._commit([("BEGIN", ()), self._moves.advance(position)], position)
         except psycopg.Error as error:
             raise self._failure(error) from None
         return Receipt(position, durable=False)
@@ -111,8 +118,11 @@ class Applier:
                 assert self._last is not None
                 session.run("BEGIN")
                 session.run("SET LOCAL synchronous_commit = on")
-                session.run(*self._advance(self._last))
+                # Shares that have not moved, too: a commit that writes nothing waits for no disk.
+                self._moves.forget()
+                session.run(*self._moves.advance(self._last))
                 session.run("COMMIT")
+                self._moves.committed(self._last)
                 self._durable = self._last
                 self._waiting.clear()
             else:
@@ -143,7 +153,7 @@ class Applier:
             self._pieces = True
             moment("piece written")
             return Receipt(None, durable=False)
-        self._commit([self._advance(batch.end)], batch.end)
+        self._commit([self._moves.advance(batch.end)], batch.end)
         self._pieces = False
         return Receipt(batch.end, durable=False)
 
@@ -154,7 +164,7 @@ class Applier:
         ]
         statements: list[Statement] = [("BEGIN", ())]
         statements += [(change.sql, change.parameters) for change in changes]
-        statements.append(self._advance(batch.end))
+        statements.append(self._moves.advance(batch.end))
         if any(change.strict for change in changes):
             results = session.pipeline(statements)
             for change, result in zip(changes, results[1:-1], strict=True):
@@ -171,6 +181,7 @@ class Applier:
         results = session.pipeline([*before, ("COMMIT", ()), (_WRITTEN, ())])
         moment("batch committed")
         self._stages.committed()
+        self._moves.committed(position)
         written = results[-1]
         self._last = position
         self._waiting.append((int(written.get_value(0, 0) or b"0"), position))
@@ -179,9 +190,6 @@ class Applier:
     def _settle(self, flushed: int) -> None:
         while self._waiting and self._waiting[0][0] <= flushed:
             _, self._durable = self._waiting.popleft()
-
-    def _advance(self, position: Position) -> tuple[str, list[bytes | None]]:
-        return ADVANCE, [*advance_parameters(self._pipeline, self._epoch, str(position))]
 
     # -- steps
 
@@ -218,7 +226,8 @@ class Applier:
             equal = equalities(session.connection, table.oid) if table is not None else {}
             made = plan(frame.route, frame.names, table, self._number, equal)
             known = self._plans[key] = (frame.route, made)
-        if not frame.idempotent:  # rows that the copy may hold can be older than the table's shape
+        # Rows that the copy may hold can be older than the table's shape; those of a bus are routed by what it is now.
+        if self._shared or not frame.idempotent:
             known[1].require_columns()
         return known[1]
 
@@ -247,15 +256,7 @@ class Applier:
         have = catalog.shape(session.connection, new)
         for statement in alter.statements(old, new, have):
             log.info("the target table is altered", table=str(step.new.target), statement=statement)
-            try:
-                session.run(statement)
-            except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported) as error:
-                raise SchemaStop(
-                    f"table {step.new.target} cannot be altered as the source was: {statement}",
-                    at=self._at,
-                    why=". ".join(part for part in (error.diag.message_primary, error.diag.message_detail) if part),
-                    do="mend it at the target (a view or function depends on the column), then start cdcflow again",
-                ) from None
+            altering.run(session.run, statement, step.new, self._at)
         self._forget_plans(session)
 
     def _forget_plans(self, session: Session) -> None:
@@ -297,6 +298,7 @@ class Applier:
                 self.close()
         self._pieces = False
         self._plans.clear()
+        self._moves.forget()
         self._stages = bulk.Stages()
 
     def _failure(self, error: psycopg.Error) -> CdcflowError:

@@ -70,12 +70,11 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             raise OrderMatters
         _copy(session, plan, frame, b"", inserted(frame))
         return
-    if frame.idempotent and not only_inserts:
-        # Netting takes from the log whether a row was there before; the copy may hold a later state of it.
-        raise OrderMatters
-    netted = net(frame.ops, frame.after, frame.after_sizes, frame.before, frame.before_sizes, frame.width, plan.key)
+    netted = _netted(frame, plan)
     if netted.exact or (plan.keeps_deleted and netted.deleted and moves_rows(frame, plan.key)):
         raise OrderMatters
+    if netted.inserted and frame.idempotent and not plan.arbiter:
+        raise OrderMatters  # nothing in the target overwrites a row that is there
     if netted.deleted and plan.route.on_delete is not OnDelete.IGNORE:
         arrays = key_arrays(netted.keys, netted.deleted, len(plan.key))
         session.run(plan.delete_keys(), arrays)
@@ -88,6 +87,11 @@ def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -
             session.run(plan.insert_from_stage())
         else:
             _copy(session, plan, frame, netted.merged, netted.inserted)
+
+
+def _netted(frame: RowBatch, plan: Plan) -> Netted:
+    images = (frame.after, frame.after_sizes, frame.before, frame.before_sizes)
+    return net(frame.ops, *images, frame.width, plan.key, frame.idempotent)
 
 
 def _copy(session: Session, plan: Plan, frame: RowBatch, merged: bytes, references: bytes) -> None:

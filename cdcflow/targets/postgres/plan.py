@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cdcflow.engines.postgres.names import ident, qualified
-from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Route
 from cdcflow.targets.postgres.catalog import TargetTable
 from cdcflow.targets.postgres.equality import Equalities, Equality
+from cdcflow.targets.sql import refusals
+from cdcflow.targets.sql.columns import written
 from cdcflow.targets.sql.frames import Kept
 
 # Texts that a plan keeps. A table without a key has one for each pattern of NULLs in its rows.
@@ -61,13 +62,7 @@ class Plan(Kept):
     def require_columns(self) -> None:
         """Raise ConfigError where values would be left out that the rules do not leave out."""
         if self.lacking:
-            source = self.route.source.name
-            raise ConfigError(
-                f"target table {self.route.target} has no column {', '.join(map(ident, self.lacking))}",
-                at=f"rows of {source}",
-                why="it was dropped or renamed at the target since the table was copied",
-                do=f"cdcflow resync {source}, which makes it again; or leave it out with `columns: exclude`",
-            )
+            raise refusals.no_columns(self.route.target, self.route.source.name, [ident(name) for name in self.lacking])
 
     # -- row by row: parameters are text, one a column
 
@@ -229,45 +224,20 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         ConfigError: the target table or one of its key columns is gone.
     """
     if table is None:
-        raise ConfigError(
-            f"target table {route.target} does not exist",
-            at=f"rows of {route.source.name}",
-            why="it was dropped or renamed since it was copied",
-            do=f"cdcflow resync {route.source.name}",
-        )
-    places: list[int] = []
-    names: list[str] = []
-    types: list[str] = []
-    compared: list[Equality] = []
-    gone: list[str] = []
-    for column, name in route.columns:
-        there = table.column(name)
-        if there is None and column.name in frame_names and route.schema_changes is not SchemaChanges.IGNORE:
-            gone.append(name)
-        if column.name in frame_names and there is not None and not there.generated:
-            places.append(frame_names.index(column.name))
-            names.append(ident(name))
-            types.append(there.type)
-            compared.append(equal[name])
-    lacking = [name for name in route.key if name not in frame_names or frame_names.index(name) not in places]
-    if lacking:
-        raise ConfigError(
-            f"target table {route.target} has no key column {', '.join(lacking)}",
-            at=f"rows of {route.source.name}",
-            do=f"cdcflow resync {route.source.name}",
-        )
+        raise refusals.no_table(route.target, route.source.name)
+    found = written(route, frame_names, table.column, route.target)
     return Plan(
         route,
         len(frame_names),
         qualified(route.target),
         table.alone,
-        tuple(places),
-        tuple(names),
-        tuple(types),
-        tuple(compared),
+        found.places,
+        tuple(ident(name) for _, name, _ in found.columns),
+        tuple(there.type for _, _, there in found.columns),
+        tuple(equal[name] for _, name, _ in found.columns),
         tuple(sorted(frame_names.index(name) for name in route.key)),  # as netting writes a key's cells
         bool(route.key) and table.finds_one_row_by(route.key_in_target),
-        tuple(gone),
+        found.gone,
         frozenset(ident(column.name) for column in table.columns if column.identity == "always"),
         number,
     )

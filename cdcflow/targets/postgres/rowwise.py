@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from cdcflow.engines.postgres.errors import translate
-from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowRejected
+from cdcflow.errors import CdcflowError, ReplayCollision, RowRejected
 from cdcflow.model.change import Rows
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
 from cdcflow.model.route import OnDelete
 from cdcflow.targets.postgres.foreign import is_foreign
 from cdcflow.targets.postgres.plan import Plan
 from cdcflow.targets.postgres.session import PIPELINE_STATEMENTS, Session
+from cdcflow.targets.sql import refusals
 
 PlanOf = Callable[[RowBatch], Plan]
 
@@ -83,7 +84,11 @@ def _change(
         assert after is not None
         image = _image(plan, after)
         if image is None:
-            raise _incomplete(plan, "an inserted row lacks a column")
+            raise refusals.incomplete(plan.route.source, "an inserted row lacks a column")
+        if idempotent and plan.key and not plan.arbiter and not plan.may_hold_more:
+            # Nothing in the target overwrites it.
+            condition, parameters, key = _find(plan, after, None)
+            yield Change(plan.delete_row(condition), parameters, plan, key, DELETE)
         yield Change(plan.insert_row(replayed=idempotent), image, plan, _key(plan, after), op)
     elif plan.append_only:
         return
@@ -130,13 +135,13 @@ def _find(
     if plan.key:
         old = before if before is not None and all(before[place] is not UNCHANGED for place in plan.key) else after
         if old is None or any(old[place] is UNCHANGED for place in plan.key):
-            raise _incomplete(plan, "the log does not hold the key of a changed row")
+            raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=True))
         key = [old[place] for place in plan.key]
         if all(cell is not None for cell in key):
             return None, [_text(cell) for cell in key], key
         return tuple(cell is None for cell in key), [_text(cell) for cell in key if cell is not None], key
     if before is None or any(before[place] is UNCHANGED for place in plan.sources):
-        raise _incomplete(plan, "a row of a table without a key changed, and the log does not hold the old row")
+        raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=False))
     whole = [before[place] for place in plan.sources]
     return tuple(cell is None for cell in whole), [_text(cell) for cell in whole if cell is not None], []
 
@@ -193,7 +198,9 @@ def apply_with_care(session: Session, rows: Rows, plan_of: PlanOf, *, at: str) -
             (result,) = session.pipeline([(change.sql, change.parameters)])
             if change.strict and not result.command_tuples:
                 if change.image is None:
-                    raise _gone(change, at)
+                    raise refusals.gone(
+                        change.plan.route.target, change.plan.route.source.name, f"at {at}, key {_shown(change)}"
+                    )
                 session.pipeline([(change.plan.insert_row(), change.image)])
                 repaired += 1
         except psycopg.Error as error:
@@ -264,22 +271,3 @@ def _shown(change: Change) -> str:
 def shown(cell: bytes) -> str:
     """Return the beginning of a key's cell for a message."""
     return cell.decode(errors="replace")[:_SHOWN_KEY_CHARACTERS].replace("\0", "\\0")
-
-
-def _gone(change: Change, at: str) -> OperatorError:
-    route = change.plan.route
-    return OperatorError(
-        f"a row of {route.target} is missing in the target",
-        at=f"table {route.target} at {at}, key {_shown(change)}",
-        why="the source changed it without writing its large unchanged values to the log, so it cannot be made again",
-        do=f"cdcflow resync {route.source.name}",
-    )
-
-
-def _incomplete(plan: Plan, what: str) -> OperatorError:
-    return OperatorError(
-        what,
-        at=f"table {plan.route.source.name}",
-        why="its replica identity was changed, or the rule's key is not in it",
-        do=f"ALTER TABLE {plan.route.source.name} REPLICA IDENTITY FULL; then cdcflow resync {plan.route.source.name}",
-    )

@@ -18,7 +18,7 @@ from cdcflow.model.ports import Capabilities
 from cdcflow.model.position import Position
 from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.ops.logs import get_logger
-from cdcflow.targets.postgres import alter, catalog, check, ddl, finish, foreign, types
+from cdcflow.targets.postgres import alter, altering, catalog, check, ddl, finish, foreign, types
 from cdcflow.targets.postgres.applier import Applier
 from cdcflow.targets.postgres.compare import bad_names, problems, refuse
 from cdcflow.targets.postgres.loader import PostgresLoader
@@ -119,7 +119,7 @@ class PostgresTarget:
         if table is not None and table.made_by:
             row = connection.execute(f"SELECT EXISTS (SELECT FROM {table.alone})").fetchone()
             for statement in alter.reshape(route, have, empty=row == (False,)):
-                connection.execute(statement)
+                altering.run(connection.execute, statement, route, self.address)
             table = catalog.table(connection, route.target)
         if table is not None:
             refuse(route, problems(route, table))
@@ -167,9 +167,9 @@ class PostgresTarget:
                 if have.table.made_by:
                     self._make_types(connection, route, have)
                     for statement in alter.moved(before, route, have):
-                        connection.execute(statement)
+                        altering.run(connection.execute, statement, route, self.address)
                     for statement in alter.reshape(route, catalog.shape(connection, route), empty=True):
-                        connection.execute(statement)
+                        altering.run(connection.execute, statement, route, self.address)
             cursor = RawCursor(connection)
             cursor.execute(bookkeeping.FENCE, [self._pipeline, epoch])
             cursor.execute(bookkeeping.FORGET_CHUNKS, [self._pipeline, route.source.id])

@@ -7,12 +7,17 @@ Parameters are text, in libpq's `$1` style.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from cdcflow.model.copy import DoneChunk
+from cdcflow.model.position import Share, Shares
 
 # $1 pipeline, $2 epoch, $3 position. The last statement before COMMIT.
 ADVANCE: Final = "SELECT cdcflow.advance($1::text, $2::bigint, $3::text)"
+
+# $1 pipeline, $2 JSON: {"share": [epoch, place]}. As ADVANCE, for a source whose shares several instances hold.
+ADVANCE_SHARES: Final = "SELECT cdcflow.advance_shares($1::text, $2::text)"
 
 # $1 pipeline, $2 epoch. Keeps a new lease waiting until the transaction ends, and so comes late in it.
 FENCE: Final = "SELECT cdcflow.fence($1::text, $2::bigint)"
@@ -42,6 +47,11 @@ RECORDED: Final = "SELECT position FROM cdcflow.checkpoints WHERE pipeline = $1:
 def advance_parameters(pipeline: str, epoch: int, position: str) -> list[bytes]:
     """Return `ADVANCE`'s parameters."""
     return [pipeline.encode(), str(epoch).encode(), position.encode()]
+
+
+def shares_parameters(pipeline: str, moved: Mapping[str, Share]) -> list[bytes]:
+    """Return `ADVANCE_SHARES`'s parameters."""
+    return [pipeline.encode(), str(Shares(moved)).encode()]
 
 
 def chunk_parameters(pipeline: str, epoch: int, done: DoneChunk) -> list[bytes]:

@@ -20,7 +20,7 @@ from cdcflow.targets.sqlite import catalog, ddl
 from cdcflow.targets.sqlite.catalog import FileColumn, FileTable
 from cdcflow.targets.sqlite.ddl import Move
 from cdcflow.targets.sqlite.names import folded, ident, refuse_names, table_of
-from cdcflow.targets.sqlite.types import kind_of, type_of
+from cdcflow.targets.sqlite.types import kind_of, rescaled, type_of
 
 log = get_logger(__name__)
 
@@ -56,6 +56,7 @@ def follow(connection: sqlite3.Connection, old: Route, new: Route, pipeline: str
         )
     move = ddl.move(old, new)
     if not _differs(table, move, new):
+        _rescale(connection, table, move)
         return
     if new.schema_changes is SchemaChanges.STOP:
         raise SchemaStop(
@@ -70,6 +71,20 @@ def follow(connection: sqlite3.Connection, old: Route, new: Route, pipeline: str
         rebuild(connection, table, new, move, pipeline)
     else:
         _in_place(connection, table, new, move)
+        now = catalog.table(connection, table.name)
+        assert now is not None
+        _rescale(connection, now, move)
+
+
+def _rescale(connection: sqlite3.Connection, table: FileTable, move: Move) -> None:
+    """Write the DECIMALs that are there as the rows from now on have them, as the source did."""
+    for old, _, column, name in move.kept:
+        convert = rescaled(old, column)
+        there = table.column(name)
+        if convert is not None and there is not None and not there.generated:
+            connection.create_function("cdcflow_rescale", 1, cast("Callable[[Any], Any]", convert), deterministic=True)
+            value = ident(there.name)
+            connection.execute(f"UPDATE {ident(table.name)} SET {value} = cdcflow_rescale({value})")
 
 
 def _differs(table: FileTable, move: Move, new: Route) -> bool:

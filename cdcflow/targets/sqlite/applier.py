@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from cdcflow.codecs.copytext_cy import ImageError
@@ -11,10 +12,11 @@ from cdcflow.engines.sqlite.errors import is_about_a_row, translate
 from cdcflow.errors import DecodeError
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.frame import RowBatch
-from cdcflow.model.position import Position
+from cdcflow.model.position import Position, Shares
 from cdcflow.model.route import OnTruncate, Route
 from cdcflow.ops.faults import moment
 from cdcflow.ops.logs import get_logger
+from cdcflow.targets.sql.shares import Moves
 from cdcflow.targets.sqlite import alter, catalog
 from cdcflow.targets.sqlite.names import table_of
 from cdcflow.targets.sqlite.plan import Plan, plan
@@ -29,14 +31,19 @@ class Applier:
 
     def __init__(self, path: Path, pipeline: str, epoch: int) -> None:
         self._at = str(path)
-        self._pipeline, self._epoch = pipeline, epoch
+        self._pipeline = pipeline
         self._session = Session(path)
         self._plans: dict[tuple[int, tuple[str, ...]], tuple[Route, Plan]] = {}
         self._durable: Position | None = None
+        self._moves = Moves(
+            partial(self._session.advance, pipeline, epoch), partial(self._session.advance_shares, pipeline)
+        )
+        self._shared = False  # the source is a bus
         self.repaired = 0
 
     def apply(self, batch: ChangeBatch) -> Receipt:
         """See `model.ports.Target.apply`."""
+        self._shared = isinstance(batch.end, Shares)
         try:
             try:
                 return self._attempt(batch, careful=False)
@@ -61,7 +68,8 @@ class Applier:
     def heartbeat(self, position: Position) -> Receipt:
         """See `model.ports.Target.heartbeat`."""
         with self._session.transaction():
-            self._session.advance(self._pipeline, self._epoch, str(position))
+            self._moves.advance(position)
+        self._moves.committed(position)
         self._durable = position
         return Receipt(position, durable=True)
 
@@ -73,6 +81,7 @@ class Applier:
         """Give the open transaction up; what comes next starts over from the recorded position."""
         self._session.rollback()
         self._plans.clear()
+        self._moves.forget()
 
     def close(self) -> None:
         """Close the file; what was not committed is rolled back."""
@@ -93,10 +102,11 @@ class Applier:
             session.connection.execute("RELEASE piece")
             moment("piece written")
             return Receipt(None, durable=False)
-        session.advance(self._pipeline, self._epoch, str(batch.end))
+        self._moves.advance(batch.end)
         moment("batch sent")
         session.commit()
         moment("batch committed")
+        self._moves.committed(batch.end)
         self._durable = batch.end
         return Receipt(batch.end, durable=True)
 
@@ -117,7 +127,8 @@ class Applier:
         if known is None or known[0] is not frame.route:
             table = catalog.table(self._session.connection, table_of(frame.route))
             known = self._plans[key] = (frame.route, plan(frame.route, frame.names, table))
-        if not frame.idempotent:  # rows that the copy may hold can be older than the table's shape
+        # Rows that the copy may hold can be older than the table's shape; those of a bus are routed by what it is now.
+        if self._shared or not frame.idempotent:
             known[1].require_columns()
         return known[1]
 

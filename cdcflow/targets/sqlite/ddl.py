@@ -12,7 +12,7 @@ from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, 
 from cdcflow.model.schema import Column, Index, Logical
 from cdcflow.targets.sqlite.catalog import MARK, FileTable
 from cdcflow.targets.sqlite.names import folded, ident, table_of
-from cdcflow.targets.sqlite.types import converter, kind_of, type_of
+from cdcflow.targets.sqlite.types import converter, kind_of, rescaled, type_of
 
 # What a MySQL date that no calendar has becomes is NULL, whatever the column says.
 _ZERO_DATE_ENGINES: Final = ("mysql", "mariadb")
@@ -184,10 +184,13 @@ def literal(value: object) -> str:
 
 def conversions(move: Move) -> list[tuple[str, str, Callable[[object], object] | None]]:
     """Return for each kept column its old name, its new one, and what changes its values (None: nothing)."""
-    return [
-        (was, name, None if type_of(old) == type_of(new) and kind_of(old) == kind_of(new) else converter(old, new))
-        for old, was, new, name in move.kept
-    ]
+    return [(was, name, _conversion(old, new)) for old, was, new, name in move.kept]
+
+
+def _conversion(old: Column, new: Column) -> Callable[[object], object] | None:
+    if type_of(old) == type_of(new) and kind_of(old) == kind_of(new):
+        return rescaled(old, new)
+    return converter(old, new)
 
 
 # -- indexes

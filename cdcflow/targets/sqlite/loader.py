@@ -89,7 +89,7 @@ class SqliteLoader:
         sql = into.insert(over=merge)
         connection = self._session.connection
         count = size = 0
-        for block in blocks:
+        for block in _whole_lines(blocks):
             size += len(block)
             try:
                 rows = copy_rows(block, into.kinds)
@@ -138,6 +138,24 @@ def _read_ahead(source: Iterator[bytes]) -> list[bytes]:
         if size >= _AHEAD_BYTES:
             break
     return ahead
+
+
+def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join the pieces of a large row: SQLite takes each value whole."""
+    held: list[bytes] = []
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end == len(block) and not held:
+            yield block
+            continue
+        if end:
+            held.append(block[:end])
+            yield b"".join(held)
+            held = []
+        if end < len(block):
+            held.append(block[end:])
+    if held:
+        yield b"".join(held)
 
 
 def _chained(ahead: list[bytes], source: Iterator[bytes]) -> Iterator[bytes]:

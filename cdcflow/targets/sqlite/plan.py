@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cdcflow.errors import ConfigError
-from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route, SchemaChanges
+from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route
+from cdcflow.targets.sql import refusals
+from cdcflow.targets.sql.columns import written
 from cdcflow.targets.sqlite.catalog import FileTable
 from cdcflow.targets.sqlite.names import ident, table_of
 from cdcflow.targets.sqlite.types import kinds
@@ -82,12 +83,8 @@ class Plan:
     def require_columns(self) -> None:
         """Raise ConfigError where values would be left out that the rules do not leave out."""
         if self.lacking:
-            source = self.route.source.name
-            raise ConfigError(
-                f"target table {table_of(self.route)} has no column {', '.join(map(ident, self.lacking))}",
-                at=f"rows of {source}",
-                why="it was dropped or renamed at the target since the table was copied",
-                do=f"cdcflow resync {source}, which makes it again; or leave it out with `columns: exclude`",
+            raise refusals.no_columns(
+                table_of(self.route), self.route.source.name, [ident(name) for name in self.lacking]
             )
 
     def insert(self, *, over: bool) -> str:
@@ -186,37 +183,21 @@ def plan(route: Route, frame_names: tuple[str, ...], table: FileTable | None) ->
         ConfigError: the table or one of its key columns is gone.
     """
     if table is None or table.kind != "table":
-        raise ConfigError(
-            f"target table {table_of(route)} does not exist",
-            at=f"rows of {route.source.name}",
-            why="it was dropped or renamed since it was copied",
-            do=f"cdcflow resync {route.source.name}",
-        )
-    written, gone = [], []
-    for column, name in route.columns:
-        there = table.column(name)
-        if there is None and column.name in frame_names and route.schema_changes is not SchemaChanges.IGNORE:
-            gone.append(name)
-        if column.name in frame_names and there is not None and not there.generated:
-            written.append((column, there.name))
-    columns = [column for column, _ in written]
+        raise refusals.no_table(table_of(route), route.source.name)
+    found = written(route, frame_names, table.column, table_of(route))
+    columns = [column for column, _, _ in found.columns]
     places = {column.name: place for place, column in enumerate(columns)}
-    lacking = [name for name in route.key if name not in places]
-    if lacking or not (written or not route.columns):
-        raise ConfigError(
-            f"target table {table_of(route)} has no key column {', '.join(lacking)}",
-            at=f"rows of {route.source.name}",
-            do=f"cdcflow resync {route.source.name}",
-        )
+    if route.columns and not columns:
+        raise refusals.no_key(table_of(route), route.source.name, [])
     return Plan(
         route,
         len(frame_names),
         ident(table.name),
-        tuple(frame_names.index(column.name) for column in columns),
-        tuple(ident(name) for _, name in written),
+        found.places,
+        tuple(ident(there.name) for _, _, there in found.columns),
         kinds(columns),
         tuple(places[name] for name in route.key),
         any(columns[places[name]].nullable for name in route.key),
         bool(route.key) and table.finds_one_row_by(route.key_in_target),
-        tuple(gone),
+        found.gone,
     )

@@ -12,9 +12,10 @@ from typing import Any, Final
 from cdcflow.codecs.copytext_cy import offsets
 from cdcflow.codecs.sqliterows_cy import AbsentError, image_rows
 from cdcflow.engines.sqlite.errors import column_of, is_about_a_row, translate
-from cdcflow.errors import CdcflowError, OperatorError, ReplayCollision, RowRejected
+from cdcflow.errors import CdcflowError, ReplayCollision, RowRejected
 from cdcflow.model.frame import UNCHANGED, RowBatch
 from cdcflow.model.route import OnDelete
+from cdcflow.targets.sql import refusals
 from cdcflow.targets.sqlite.names import table_of
 from cdcflow.targets.sqlite.plan import Plan
 
@@ -72,7 +73,7 @@ class Writer:
         try:
             rows = image_rows(frame.after, starts, frame.width, plan.sources, plan.kinds, None)
         except AbsentError:
-            raise _incomplete(plan, "an inserted row lacks a column") from None
+            raise refusals.incomplete(plan.route.source, "an inserted row lacks a column") from None
         over = frame.idempotent or plan.may_hold_more
         self._many(plan, plan.insert(over=over), rows, key_of_row, replayed=frame.idempotent)
 
@@ -82,7 +83,7 @@ class Writer:
         try:
             keys = image_rows(frame.before, starts, frame.width, plan.key_sources, plan.key_kinds, None)
         except AbsentError:
-            raise _incomplete(plan, _no_key(plan)) from None
+            raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=bool(plan.key))) from None
         self._many(plan, plan.delete(), keys, _key_of_key, replayed=frame.idempotent)
 
     # -- updates
@@ -118,10 +119,10 @@ class Writer:
             key = old.get(number)
             if key is None or UNCHANGED in key:
                 if not plan.key:
-                    raise _incomplete(plan, _no_key(plan))
+                    raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=bool(plan.key)))
                 key = tuple([row[place] for place in plan.key])
                 if UNCHANGED in key:
-                    raise _incomplete(plan, _no_key(plan))
+                    raise refusals.incomplete(plan.route.source, refusals.no_old_row(keyed=bool(plan.key)))
             keys.append(key)
         return keys
 
@@ -143,7 +144,7 @@ class Writer:
         moved = bool(plan.key) and key != now
         absent = UNCHANGED in row
         if moved and UNCHANGED in now:
-            raise _incomplete(plan, "the log does not hold the key of a changed row")
+            raise refusals.incomplete(plan.route.source, "the log does not hold the key of a changed row")
         if moved and (not replayed or plan.keeps_only_marked):
             kept = plan.remove_kept()
             if kept is not None:
@@ -165,7 +166,7 @@ class Writer:
         if found or replayed:
             return
         if absent:
-            raise _gone(plan, _shown(plan, key), self.at)
+            raise refusals.gone(table_of(plan.route), plan.route.source.name, f"of {self.at}, key {_shown(plan, key)}")
         self._run(plan, plan.insert(over=False), row, key_of_row, replayed=False)
         self.repaired += 1
 
@@ -224,29 +225,3 @@ def _shown(plan: Plan, key: Row) -> str:
     return " ".join(
         f"{name}={str(value)[:_SHOWN_KEY_CHARACTERS]}" for name, value in pairs if isinstance(value, str | int | float)
     )
-
-
-def _no_key(plan: Plan) -> str:
-    if plan.key:
-        return "the log does not hold the key of a changed row"
-    return "a row of a table without a key changed, and the log does not hold the old row"
-
-
-def _gone(plan: Plan, key: str, at: str) -> OperatorError:
-    route = plan.route
-    return OperatorError(
-        f"a row of {table_of(route)} is missing in the target",
-        at=f"table {table_of(route)} of {at}, key {key}",
-        why="the source changed it without writing all its values to the log, so it cannot be made again",
-        do=f"cdcflow resync {route.source.name}",
-    )
-
-
-def _incomplete(plan: Plan, what: str) -> OperatorError:
-    source = plan.route.source
-    if source.engine == "postgresql":
-        do = f"ALTER TABLE {source.name} REPLICA IDENTITY FULL; then cdcflow resync {source.name}"
-    else:
-        do = f"SET GLOBAL binlog_row_image = FULL at the source; then cdcflow resync {source.name}"
-    why = "the source logs less of its rows than this table needs, or the rule's key is not in it"
-    return OperatorError(what, at=f"table {source.name}", why=why, do=do)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,11 @@ from cdcflow.engines.sqlite.connect import connect, take, write_lock
 from cdcflow.engines.sqlite.errors import fenced, translate
 from cdcflow.errors import Fenced, OperatorError
 from cdcflow.model.copy import DoneChunk
+from cdcflow.model.position import Share
 
 # The state's tables: see `migrations/`. Their names begin so in a file, which has no schemas.
 _ADVANCE = "UPDATE cdcflow_checkpoints SET position = ?, updated_at = ? WHERE pipeline = ? AND epoch = ?"
+_ADVANCE_SHARE = "UPDATE cdcflow_shares SET place = ?, updated_at = ? WHERE pipeline = ? AND share = ? AND epoch = ?"
 _FENCE = "SELECT 1 FROM cdcflow_checkpoints WHERE pipeline = ? AND epoch = ?"
 _RECORD = (
     "INSERT INTO cdcflow_chunks (pipeline, table_id, number, low, high, changed_since, position, token, rows, bytes)"
@@ -142,6 +144,14 @@ class Session:
         done = self.connection.execute(_ADVANCE, (position, now, pipeline, epoch))
         if done.rowcount != 1:
             raise self._fenced(pipeline, epoch)
+
+    def advance_shares(self, pipeline: str, moved: Mapping[str, Share]) -> None:
+        """Write the places of the shares that moved. Raises Fenced."""
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        for name, at in moved.items():
+            done = self.connection.execute(_ADVANCE_SHARE, (at.place, now, pipeline, name, at.epoch))
+            if done.rowcount != 1:
+                raise fenced(self._at, f"share {name} was taken over")
 
     def fence(self, pipeline: str, epoch: int) -> None:
         """Make sure that the lease is still ours. Raises Fenced."""

@@ -6,8 +6,9 @@ they do nothing to any value that cdcflow stores: digits of a DECIMAL stay digit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
 from cdcflow.codecs.sqliterows_cy import value_of
@@ -27,6 +28,10 @@ _TYPES: Final[dict[Logical, tuple[str, str]]] = {
     Logical.FLOAT8: ("REAL", "f"),
     Logical.BYTES: ("BLOB", "x"),
 }
+
+_SCALE: Final = re.compile(r"\(\d+(?:,\s*(-?\d+))?\)")
+# PostgreSQL's numeric has up to 131,072 digits before the point and 16,383 behind it.
+_EXACT: Final = Context(prec=147_456, rounding=ROUND_HALF_UP)
 
 
 def type_of(column: Column) -> str:
@@ -58,6 +63,38 @@ def converter(old: Column, new: Column) -> Callable[[object], object]:
         found = value_of(text.encode(), ord(kind))
         wrong = (kind == "f" and isinstance(found, str) and found != "NaN") or (kind == "b" and isinstance(found, str))
         return None if wrong else found
+
+    return convert
+
+
+def scale_of(column: Column) -> int | None:
+    """Return how many digits a DECIMAL has behind the point, None where each value has its own number of them."""
+    type_ = column.type
+    while type_.base is not None:
+        type_ = type_.base
+    found = _SCALE.search(type_.text) if column.logical is Logical.DECIMAL else None
+    return int(found[1] or 0) if found else None
+
+
+def rescaled(old: Column, new: Column) -> Callable[[object], object] | None:
+    """Return what writes a DECIMAL as its column has it from now on, rounded as servers do; None where that is as
+    before."""
+    scale = scale_of(new)
+    if old.logical is not Logical.DECIMAL or scale is None or scale == scale_of(old):
+        return None
+    unit = Decimal((0, (1,), -scale))
+
+    def convert(value: object) -> object:
+        if not isinstance(value, str):  # a column of a person's own may hold numbers
+            return value
+        try:
+            number = Decimal(value)
+            if not number.is_finite():
+                return value
+            number = number.quantize(unit, context=_EXACT)
+        except ArithmeticError:
+            return value
+        return format(number if number else abs(number), "f")  # no server has a zero below zero
 
     return convert
 

@@ -1,0 +1,218 @@
+"""The JSON format: what writes and reads messages in it, in every envelope."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cdcflow.bus.config import Decoding, Encoding
+from cdcflow.bus.formats import EXACT, OP, SCHEMA, UNCHANGED, Reader, Writer, jsonschemas
+from cdcflow.bus.formats.jsonwriter import JsonWriter
+from cdcflow.bus.formats.wire import parse_exact, parse_exact_before, parse_unchanged, wire_kinds
+from cdcflow.codecs.buskinds import WireKind
+from cdcflow.codecs.jsonscan_cy import ChangeReader, ScanError
+from cdcflow.errors import DecodeError
+from cdcflow.model.frame import UNCHANGED as ABSENT
+from cdcflow.model.frame import cells, image
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Table, TableName
+
+_OPS: Final = frozenset("cudrt")
+
+
+class JsonFormat:
+    """See `bus.formats.Format`."""
+
+    def __init__(self, config: Encoding | Decoding, pipeline: str, database: str = "") -> None:
+        self._config, self._pipeline, self._database = config, pipeline, database
+        # What the values of topics without schemas looked like so far: a shape only becomes wider.
+        self._looks: dict[str, dict[str, jsonschemas.Seen]] = {}
+        self._keys: dict[str, tuple[str, ...]] = {}
+
+    def ready(self) -> None:
+        """See `bus.formats.Format`. There is nothing to wait for."""
+
+    def writer(self, topic: str, route: Route, names: tuple[str, ...]) -> Writer:
+        """See `bus.formats.Format`. JSON has no registry, so nothing is asked."""
+        encoding = self._config if isinstance(self._config, Encoding) else Encoding(envelope=self._config.envelope)
+        return JsonWriter(encoding, topic, route, names, self._pipeline, self._database)
+
+    def mark(self, value: bytes) -> bytes | None:
+        """Return the schema part of a message, as it stands there; None where it has none."""
+        return jsonschemas.schema_of(value) or None
+
+    def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
+        """See `bus.formats.Format`. Without a schema part, what the values look like, together with what earlier ones
+        of the topic did: a column that was NULL at first stays text."""
+        part = jsonschemas.schema_of(value)
+        message = jsonschemas.parsed(value)
+        body = message.get("payload") if part and isinstance(message, dict) else message
+        flat = self._config.envelope == "flat"
+        change = {} if flat else _change(body)
+        row = body if flat else change.get("after") or change.get("before")
+        defaults: dict[str, str] = {}
+        if part:
+            schema = jsonschemas.parse_schema(part)
+            seen = jsonschemas.seen_in_schema(schema)
+            defaults = jsonschemas.defaults_in_schema(schema, seen)
+        else:
+            # A truncate has no row: the table is what earlier messages said.
+            looks = self._looks.setdefault(topic, {})
+            if not isinstance(row, dict) and not looks:
+                raise DecodeError("the message has neither a schema nor a row", at=f"topic {topic}")
+            row = row if isinstance(row, dict) else {}
+            for name, (look, _) in jsonschemas.seen_in_values(row).items():
+                before = looks.get(name)
+                if before is None:
+                    looks[name] = look
+                elif before.kind != look.kind and row[name] is not None:
+                    kind = WireKind(jsonschemas.wider(before.kind.kind, look.kind.kind))
+                    looks[name] = jsonschemas.of_kind(kind)
+            seen = {name: (look, True) for name, look in looks.items()}
+        columns = tuple(
+            jsonschemas.column(name, look, nullable, defaults.get(name)) for name, (look, nullable) in seen.items()
+        )
+        found = _key(key, seen) or self._keys.get(topic, ())
+        self._keys[topic] = found
+        return jsonschemas.table(_named(topic, change), columns, found)
+
+    def reader(self, table: Table, mark: bytes | None) -> Reader:
+        """See `bus.formats.Format`."""
+        kinds = wire_kinds(table)
+        seen = jsonschemas.seen_in_schema(jsonschemas.parse_schema(mark)) if mark else {}
+        forms = [
+            seen[column.name][0].form(column.name)
+            if column.name in seen
+            else jsonschemas.form_of_kind(kind, column.name)
+            for column, kind in zip(table.columns, kinds, strict=True)
+        ]
+        return JsonReader(table, ChangeReader(forms), flat=self._config.envelope == "flat")
+
+
+class JsonReader:
+    """See `bus.formats.Reader`."""
+
+    def __init__(self, table: Table, rows: ChangeReader, *, flat: bool) -> None:
+        self._rows, self._flat = rows, flat
+        self._at = f"table {table.name}"
+        self._names = table.column_names
+        self._key = [name in table.key for name in table.column_names]
+
+    def read(
+        self, key: bytes | None, value: bytes | None, headers: dict[str, bytes]
+    ) -> tuple[str, bytes | None, bytes | None]:
+        """See `bus.formats.Reader`."""
+        op = headers[OP].decode("ascii", "replace") if OP in headers else ""
+        before: bytes | None = None
+        after: bytes | None = None
+        if value is None:
+            if not self._flat or key is None:
+                return "", None, None
+            op = "d"
+        else:
+            foreign = SCHEMA not in headers and OP not in headers
+            try:
+                if self._flat:
+                    after = self._rows.row(value, foreign)
+                else:
+                    said, before, after = self._rows.change(value, foreign)
+                    op = said or op
+            except ScanError as error:
+                raise self._unreadable("message", error) from None
+            op = op or ("c" if after is not None else "")
+        if op not in _OPS or op == "":
+            raise DecodeError("the message does not say what happened to its row", at=self._at)
+        if op == "t":
+            return op, None, None
+        if op == "d":
+            after = None
+            if before is None:
+                before = self._of_key(key)
+        elif after is None:
+            raise DecodeError(f"the message has no new row, but its op is {op}", at=self._at)
+        if UNCHANGED in headers or EXACT in headers:
+            before, after = self._restored(before, after, headers)
+        return op, before, after
+
+    def _of_key(self, key: bytes | None) -> bytes:
+        """Return an image with the key's cells, all others absent."""
+        if key is None or not any(self._key):
+            raise DecodeError("a delete has neither an old row nor a key", at=self._at)
+        try:
+            found = self._rows.row(key, False)
+        except ScanError as error:
+            raise self._unreadable("message's key", error) from None
+        if found is None:
+            raise DecodeError("a delete has neither an old row nor a key", at=self._at)
+        values = cells(found, 0, len(self._names))
+        return image([value if ours else ABSENT for value, ours in zip(values, self._key, strict=True)])
+
+    def _restored(
+        self, before: bytes | None, after: bytes | None, headers: dict[str, bytes]
+    ) -> tuple[bytes | None, bytes | None]:
+        """Put back what JSON could not say, and take out what the source did not log."""
+        if after is not None:
+            values = cells(after, 0, len(self._names))
+            unchanged = parse_unchanged(headers[UNCHANGED]) if UNCHANGED in headers else frozenset()
+            exact = parse_exact(headers[EXACT]) if EXACT in headers else {}
+            for place, name in enumerate(self._names):
+                if name in unchanged:
+                    values[place] = ABSENT
+                elif name in exact:
+                    values[place] = exact[name]
+            after = image(values)
+        if before is not None and EXACT in headers:
+            values = cells(before, 0, len(self._names))
+            exact = parse_exact_before(headers[EXACT])
+            before = image([exact.get(name, value) for name, value in zip(self._names, values, strict=True)])
+        return before, after
+
+    def _unreadable(self, what: str, error: ScanError) -> DecodeError:
+        field = self._rows.where()
+        return DecodeError(f"the {what} cannot be read: {error}", at=self._at + (f", field {field}" if field else ""))
+
+
+def open_json(
+    config: Encoding | Decoding, pipeline: str = "", registry: object = None, database: str = ""
+) -> JsonFormat:
+    """Return the JSON format as a configuration asks for it.
+
+    Args:
+        pipeline: what Debezium calls the connector's logical name. database: the source's, where its engine has
+            schemas in databases; only told to readers. registry: JSON has none.
+    """
+    return JsonFormat(config, pipeline, database)
+
+
+def _named(topic: str, change: dict[str, Any]) -> TableName:
+    """Return a table's name: as the change's source says it, else by the end of the topic's."""
+    source = change.get("source")
+    if isinstance(source, dict) and isinstance(source.get("table"), str) and source["table"]:
+        schema = source.get("schema") or source.get("db")
+        if isinstance(schema, str) and schema:
+            return TableName(schema, source["table"])
+    parts = topic.split(".")
+    return TableName(parts[-2] if len(parts) > 1 else "public", parts[-1])
+
+
+def _key(key: bytes | None, seen: dict[str, Any]) -> tuple[str, ...]:
+    """Return the columns that a message's key names."""
+    if key is None:
+        return ()
+    found = jsonschemas.parsed(key)
+    if isinstance(found, dict) and "schema" in found and isinstance(found.get("payload"), dict):
+        found = found["payload"]
+    if not isinstance(found, dict):
+        return ()
+    return tuple(found) if all(name in seen for name in found) else ()
+
+
+def _change(body: Any) -> dict[str, Any]:
+    """Return the change inside of an event."""
+    for _ in range(3):
+        if not isinstance(body, dict) or "after" in body or "before" in body:
+            break
+        inner = body.get("data", body.get("payload"))
+        if not isinstance(inner, dict):
+            break
+        body = inner
+    return body if isinstance(body, dict) else {}

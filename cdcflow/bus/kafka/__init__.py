@@ -1,0 +1,1 @@
+"""Kafka: `target` publishes, `source` reads as a member of a consumer group."""

@@ -1,0 +1,133 @@
+"""What a Kafka error means for the pipeline, by its code.
+
+https://kafka.apache.org/protocol#protocol_error_codes; codes below zero are librdkafka's own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+from cdcflow.errors import (
+    AccessDenied,
+    CdcflowError,
+    ConfigError,
+    Fenced,
+    OperatorError,
+    RowRejected,
+    SourceUnavailable,
+    TargetUnavailable,
+    Unavailable,
+)
+
+FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+UNKNOWN_TOPIC: Final = frozenset(
+    {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
+)
+# The broker has not answered.
+AWAY: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._RESOLVE,
+        KafkaError._DESTROY,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
+_DENIED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.DELEGATION_TOKEN_AUTHORIZATION_FAILED,
+    }
+)
+_LOGIN: Final = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.ILLEGAL_SASL_STATE,
+    }
+)
+
+
+def error_of(raised: KafkaException | KafkaError) -> KafkaError:
+    """Return the error inside a raised exception."""
+    if isinstance(raised, KafkaError):
+        return raised
+    found = raised.args[0] if raised.args else None
+    return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(raised))
+
+
+def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", reading: bool = False) -> CdcflowError:
+    """Return the error that a client's error stands for. Never raises, never shows a value.
+
+    `reading`: the brokers are the source, and what is temporary is a SourceUnavailable.
+    """
+    error = error_of(raised)
+    code, words = error.code(), error.str()
+    away: type[Unavailable] = SourceUnavailable if reading else TargetUnavailable
+    named = f'topic "{topic}"' if topic else "a topic"
+    if code in FENCED:
+        return fenced(at, "a newer producer of the pipeline has begun")
+    if code in _LOGIN:
+        do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"
+        return AccessDenied("the broker refuses the login", at=at, why=words, do=do)
+    if code in _DENIED:
+        do = "`cdcflow check` names each privilege that is missing, with the kafka-acls command that grants it"
+        what = f"the broker does not permit this for {named}" if topic else "the broker does not permit this"
+        return AccessDenied(what, at=at, why=words, do=do)
+    if code in TOO_LARGE:
+        return too_large(at, topic, words)
+    if code in UNKNOWN_TOPIC:
+        return OperatorError(
+            f"{named} is gone",
+            at=at,
+            why=words,
+            do="cdcflow resync TABLE makes the topic again and publishes the table into it",
+        )
+    # A broker that goes away while the two greet each other is one that is stopped, not one of another kind.
+    if code == KafkaError._SSL and "Disconnected" not in words:
+        return ConfigError("TLS with the broker failed", at=at, why=words, do="correct `tls:` (ca, certificate, key)")
+    if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+        do = "lower transaction.timeout.ms in `properties:`, or raise transaction.max.timeout.ms at the brokers"
+        return ConfigError("the brokers do not permit so long a transaction", at=at, why=words, do=do)
+    if code in (KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR):
+        do = "correct partitions, replication and retention in the target"
+        return OperatorError(f"{named} cannot be made", at=at, why=words, do=do)
+    if code == KafkaError.INVALID_RECORD:
+        do = "give the table a key in the rules (`key:`), or set the topic's cleanup.policy to delete"
+        return RowRejected(f"{named} takes no message without a key", at=at, why=words, do=do)
+    if code == KafkaError._INVALID_ARG:
+        return ConfigError("the client refuses a setting", at=at, why=words, do="correct `properties:`")
+    return away("the brokers cannot be used now", at=at, why=f"{error.name()}: {words}")
+
+
+def fenced(at: str, why: str) -> Fenced:
+    """Return the error for a writer that is no longer the pipeline's only one."""
+    return Fenced(
+        "another instance took the pipeline over",
+        at=at,
+        why=f"{why}; nothing of ours was written",
+        do="let one instance of a pipeline run: `cdcflow status` says which one writes",
+    )
+
+
+def too_large(at: str, topic: str, why: str) -> RowRejected:
+    """Return the error for a message that a topic does not take."""
+    return RowRejected(
+        f'a message is larger than topic "{topic}" takes' if topic else "a message is larger than its topic takes",
+        at=at,
+        why=why,
+        do="raise max.message.bytes of the topic (and max_message_bytes in the target, where it is set), or leave the"
+        " large column out in the rules",
+    )

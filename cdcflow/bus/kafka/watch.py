@@ -1,0 +1,91 @@
+"""Looks every few seconds which topics there are: new ones are read, too, and one that is gone is a stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cdcflow.bus.kafka.partitions import Cluster, of_tables
+from cdcflow.errors import OperatorError, SourceChanged
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+LOOK_EVERY_SECONDS: Final = 5.0
+_URGENT_SECONDS: Final = 0.5
+_ANSWER_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there is to read. `changed`: other topics than before."""
+
+    topics: Sequence[str]
+    changed: bool
+
+
+class TopicWatch:
+    """The topics that a stream reads. One thread."""
+
+    def __init__(self, cluster: Cluster, globs: Sequence[str], at: str) -> None:
+        self._cluster, self._globs, self._at = cluster, globs, at
+        self._ids: dict[str, str] = {}
+        self._next = 0.0
+        self._hurried = False
+        self.partitions: dict[str, int] = {}
+
+    def begin(self) -> Sequence[str]:
+        """Return the topics to read at first.
+
+        Raises:
+            SourceUnavailable: no broker answers.
+        """
+        found = self.look(urgent=True)
+        topics = found.topics if found is not None else ()
+        if not topics:
+            log.warning("no topic matches yet", topics=", ".join(self._globs))
+        return topics
+
+    def hurry(self) -> None:
+        """Look again soon: something was heard of a topic."""
+        self._hurried = True
+
+    def look(self, *, urgent: bool = False) -> Seen | None:
+        """Return what there is to read, None where it is not yet time to look again.
+
+        Raises:
+            OperatorError: a topic that was read is gone, or another has its name.
+            SourceUnavailable: no broker answers.
+        """
+        now = time.monotonic()
+        if now < self._next and not (
+            (urgent or self._hurried) and now > self._next - LOOK_EVERY_SECONDS + _URGENT_SECONDS
+        ):
+            return None
+        self._next = now + LOOK_EVERY_SECONDS
+        self._hurried = False
+        self.partitions = self._cluster.partitions(_ANSWER_SECONDS)
+        topics = of_tables(self._globs, self.partitions)
+        gone = sorted(self._ids.keys() - set(topics))
+        if gone:
+            raise OperatorError(
+                f'topic "{gone[0]}" is gone',
+                at=self._at,
+                why="what was not read of it is lost",
+                do="make it again at the publisher (cdcflow resync) and start once more; or start once more without it",
+            )
+        ids = self._cluster.ids(topics)
+        for topic, number in ids.items():
+            if self._ids.get(topic, number) != number:
+                raise SourceChanged(
+                    f'topic "{topic}" was made anew since it was read',
+                    at=self._at,
+                    why="its messages are others, under the same offsets",
+                    do="see that it holds what the tables need (cdcflow resync at the publisher); then forget the old"
+                    " places: cdcflow teardown, and start once more",
+                )
+        changed = topics != sorted(self._ids)
+        self._ids = {topic: ids.get(topic, "") for topic in topics}
+        return Seen(topics, changed)

@@ -1,0 +1,1 @@
+"""RabbitMQ: `target` publishes to a topic exchange, `source` reads quorum queues or streams."""

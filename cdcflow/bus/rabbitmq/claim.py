@@ -1,0 +1,111 @@
+"""What a publisher finds at its exchange: whether another one is there, what is gone, and what may come twice."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from pika import spec
+
+from cdcflow.bus.formats import OP
+from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.doubts import LOST, MARK, PLACE, Doubts, Row, Run, place_of, run_of
+from cdcflow.bus.rabbitmq.layout import Layout, Noted, look
+from cdcflow.bus.rabbitmq.notes import KEY, read_stream
+from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, RESOURCE_LOCKED, Refused
+from cdcflow.bus.rabbitmq.wire import Wire
+from cdcflow.errors import OperatorError, TargetUnavailable
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+# A predecessor that was killed is gone as soon as its system closed the connection.
+LOCK_SECONDS: Final = 5.0
+
+# So many messages of a stream's end are read first; of what was not sealed there is seldom more.
+_WINDOW: Final = 2000
+
+
+def locked(wire: Wire, layout: Layout, address: Address) -> int:
+    """Shut out everybody else who publishes to the exchange, and return the channel that does so.
+
+    Raises:
+        TargetUnavailable: another publisher is connected.
+        Refused: the broker refuses it for another reason.
+    """
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        channel = wire.channel()
+        try:
+            wire.call(spec.Queue.Declare(0, layout.lock, False, False, True, True, False, {}), channel=channel)
+            return channel
+        except Refused as refused:
+            if refused.code != RESOURCE_LOCKED or refused.hard:
+                raise
+            if time.monotonic() > until:
+                raise TargetUnavailable(
+                    f'another publisher of exchange "{layout.exchange}" is connected',
+                    at=address.text,
+                    why=refused.text,
+                    do="stop it, or give this pipeline another `exchange:`",
+                ) from refused
+        time.sleep(0.1)
+
+
+def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> list[str]:
+    """Compare what was written down with what is wanted; return the queues that were made once and are gone.
+
+    Raises:
+        OperatorError: rows would be shared out in another way.
+        Refused: the broker does not tell.
+    """
+    if noted is None:
+        return []
+    if (noted.kind, noted.partitions) != (layout.kind, layout.partitions):
+        raise OperatorError(
+            f'exchange "{layout.exchange}" has {noted.partitions} of `queue: {noted.kind}`,'
+            f" and the configuration says {layout.partitions} of `queue: {layout.kind}`",
+            at=address.text,
+            why="rows of one key would come to stand in two queues, where nothing keeps their order",
+            do=f"set `queue: {noted.kind}` and `partitions: {noted.partitions}`, or choose another `exchange:`",
+        )
+    gone = []
+    for queue, number in layout.queues():
+        if queue.removesuffix(f".{number}") not in noted.bases:
+            continue
+        found = wire.channel()
+        try:
+            look(wire, found, queue)
+            wire.call(spec.Channel.Close(200, "done", 0, 0), channel=found)
+            wire.forget(found)
+        except Refused as refused:
+            if refused.code != NOT_FOUND or refused.hard:
+                raise
+            log.error("a queue was deleted, what it held is lost", queue=queue, do="cdcflow resync --all")
+            gone.append(queue)
+    return gone
+
+
+def read_back(wire: Wire, queue: str, mark: bytes) -> dict[Run, Row]:
+    """Return what a stream holds at its end that an earlier session may not have saved a checkpoint for.
+
+    mark: a message that was just written, behind everything else.
+    """
+    end = next(offset for offset, headers, _ in read_stream(wire, queue, "last") if headers.get(KEY) == mark)
+    window = _WINDOW
+    while True:
+        start = max(0, end - window)
+        doubts, first, last = Doubts(), None, None
+        for offset, headers, _ in read_stream(wire, queue, start):
+            if offset >= end:
+                break
+            header = headers.get(PLACE)
+            if header not in (None, MARK, LOST):
+                last = place_of(header)
+                if first is None:
+                    first, start = last, min(start, offset)
+                doubts.doubled(last, run_of(headers), copied=headers.get(OP) == b"r")
+        # The window has to begin before what the last session has sealed, or an earlier one where that sealed nothing.
+        if start == 0 or doubts.sealed_since(first):
+            return doubts.open()
+        window *= 8

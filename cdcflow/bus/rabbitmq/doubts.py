@@ -1,0 +1,151 @@
+"""Which changes were published before, where a publisher was killed between publishing and saving its checkpoint."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from cdcflow.bus.formats import OP, POSITION, SCHEMA
+from cdcflow.errors import DecodeError
+
+PLACE: Final = "cdcflow.place"
+
+# A place in a share as one number: the publisher's session above so many bits of its count.
+NUMBER_BITS: Final = 31
+MOST_NUMBERS: Final = (1 << NUMBER_BITS) - 1
+
+# In place of a place: the first message of a queue that was deleted and made again.
+LOST: Final = b"lost"
+
+# In place of a place: a message by which somebody tells where a stream ends. It says nothing else.
+MARK: Final = b"mark"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands: header `cdcflow.place`, `<generation>/<number>/<sealed>/<row>/<part>/<micros>`.
+
+    generation: of the publishing session, larger than every earlier one's. number: of the message in its partition
+    within the session, from 1 without gaps. sealed: up to this number of the session nothing will be published again.
+    row: number of the row within its table and transaction. part: of the message within its row. micros: what the
+    property `timestamp`, the time of the commit, has no room for below its second.
+    """
+
+    generation: int
+    number: int
+    sealed: int
+    row: int
+    part: int
+    micros: int = 0
+
+    @property
+    def whole(self) -> int:
+        """The place as one number, which grows within a queue."""
+        return self.generation << NUMBER_BITS | self.number
+
+
+def place_of(header: bytes) -> Place:
+    """Read the header.
+
+    Raises:
+        DecodeError: it is no place.
+    """
+    try:
+        generation, number, sealed, row, part, micros = map(int, header.split(b"/"))
+    except ValueError:
+        raise DecodeError(f"the header {PLACE} is no place") from None
+    if not 0 < number <= MOST_NUMBERS or not 0 < generation < 1 << 32:
+        raise DecodeError(f"the header {PLACE} is out of range")
+    return Place(generation, number, sealed, row, part, micros)
+
+
+# The transaction's position and the shape of the table.
+Run = tuple[bytes, bytes]
+# The last row of a run, and the last message of that row.
+Row = tuple[int, int]
+
+
+def run_of(headers: dict[str, bytes]) -> Run | None:
+    """Return which rows the message's is one of, numbered by its place. None where it has no position of its own: a row
+    of a transaction so large that it was published before its end was known, or a copied one."""
+    position = headers.get(POSITION, b"").rpartition(b"/")[0]
+    if not position:
+        return None
+    return position, headers.get(SCHEMA, b"") + (TRUNCATION if headers.get(OP) in (b"t", MARKED) else b"")
+
+
+# Behind the shape's fingerprint in a run of truncations and marks, which are numbered by themselves.
+TRUNCATION: Final = b"t"
+
+# The operation of a mark at which readers wait and nothing happens.
+MARKED: Final = b"m"
+
+
+class Repeated:
+    """What of a partition a session has published, when the next one begins with the same changes again.
+
+    They come in the same order, so that what is repeated is the beginning of what comes: from the first change on that
+    was not published before, nothing is a repetition. Were a later one left out, an earlier one that came anew might
+    stand for the row's last state.
+    """
+
+    def __init__(self, runs: dict[Run, Row]) -> None:
+        self._runs = runs
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def is_one(self, run: Run | None, row: Row) -> bool:
+        """Return whether the next change is a repetition. Not asked for copied rows, which come at any time."""
+        if not self._runs:
+            return False
+        last = self._runs.get(run) if run is not None else None
+        if last is not None and row <= last:
+            return True
+        self._runs = {}
+        return False
+
+
+class Doubts:
+    """What one partition holds that may be published once more, told from its messages in their order.
+
+    The rows of one table within one transaction come in order, so the last one of each is enough.
+    """
+
+    def __init__(self) -> None:
+        self._generation = self._sealed = 0
+        self._seen: dict[Run, Row] = {}
+        self._numbers: deque[tuple[int, Run]] = deque()  # the number of each run's first message
+        self._before: dict[Run, Row] = {}
+        self._repeated = Repeated({})
+
+    def doubled(self, place: Place, run: Run | None, *, copied: bool) -> bool:
+        """Note a message; return whether it repeats what an earlier session has published."""
+        if place.generation != self._generation:
+            self._before = {**self._before, **self._seen}
+            self._repeated = Repeated(dict(self._before))
+            self._seen, self._generation = {}, place.generation
+            self._numbers.clear()
+        if place.sealed:
+            self._before = {}
+            self._sealed = place.generation << NUMBER_BITS | place.sealed
+            while self._numbers and self._numbers[0][0] <= place.sealed:
+                self._seen.pop(self._numbers.popleft()[1], None)
+        if copied:
+            return False
+        row = (place.row, place.part)
+        doubled = self._repeated.is_one(run, row)
+        if run is not None and not doubled:
+            if run not in self._seen:
+                self._numbers.append((place.number, run))
+            self._seen[run] = max(row, self._seen.get(run, row))
+        return doubled
+
+    def sealed_since(self, first: Place | None) -> bool:
+        """Return whether a message was sealed that stands at or behind the first one: nothing before it is in doubt."""
+        return first is None or self._sealed > first.whole
+
+    def open(self) -> dict[Run, Row]:
+        """Return what the next session may have to publish and must not."""
+        return {**self._before, **self._seen}

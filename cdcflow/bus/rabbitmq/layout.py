@@ -1,0 +1,184 @@
+"""What a pipeline has at the broker, by name: the exchange, its queues or streams, the notes beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pika import spec
+
+from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.wire import Wire
+from cdcflow.errors import ConfigError, OperatorError
+from cdcflow.model.schema import TableName
+
+Kind = Literal["quorum", "stream"]
+
+# The key of the note that says how keys are divided.
+LAYOUT: Final = "layout"
+NOTES_KEY: Final = "cdcflow.notes"
+# A topic exchange divides words at dots and gives * and # a meaning; % begins an escape here.
+_ESCAPED: Final = {".": "%2E", "*": "%2A", "#": "%23", "%": "%25"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an exchange's messages are divided. `groups` is empty for streams, which everybody reads."""
+
+    exchange: str
+    kind: Kind
+    partitions: int
+    groups: tuple[str, ...] = ()
+    retention: str | None = None
+
+    @property
+    def notes(self) -> str:
+        """The stream of shapes, and of this layout."""
+        return f"{self.exchange}.schema_changes"
+
+    @property
+    def lock(self) -> str:
+        """The exclusive queue that one publisher at a time has."""
+        return f"{self.exchange}.publisher"
+
+    @property
+    def super_stream(self) -> str:
+        """The name under which clients of the stream protocol find all partitions."""
+        return f"{self.exchange}.super"
+
+    def bases(self) -> tuple[str, ...]:
+        """What the queues' names begin with."""
+        return (self.exchange,) if self.kind == "stream" or not self.groups else self.groups_in_full()
+
+    def groups_in_full(self) -> tuple[str, ...]:
+        """The groups under the exchange's name: so one permission pattern has them all."""
+        return tuple(group_base(self.exchange, group) for group in self.groups)
+
+    def queues(self) -> Iterator[tuple[str, int]]:
+        """Yield each queue's name and partition."""
+        for base in self.bases():
+            for number in range(self.partitions):
+                yield queue_name(base, number), number
+
+    def arguments(self) -> dict[str, Any]:
+        """What the queues are declared with."""
+        if self.kind == "stream":
+            return {"x-queue-type": "stream", **({"x-max-age": self.retention} if self.retention else {})}
+        return quorum_arguments()
+
+    def note(self, generation: int) -> bytes:
+        """The layout as the notes have it."""
+        said = {"queue": self.kind, "partitions": self.partitions, "generation": generation}
+        return json.dumps({**said, "groups": list(self.bases())}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The layout that a publisher has written down. `bases`: of all queues that were ever made."""
+
+    kind: Kind
+    partitions: int
+    generation: int
+    bases: frozenset[str]
+
+
+def quorum_arguments() -> dict[str, Any]:
+    """A limit on deliveries would throw away what was given back too often, by a target that is down say."""
+    return {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-delivery-limit": -1}
+
+
+def group_base(exchange: str, group: str | None) -> str:
+    """Return what the names of a group's queues begin with."""
+    return exchange if group is None or group == exchange else f"{exchange}.{group}"
+
+
+def queue_name(base: str, number: int) -> str:
+    """Return the name of a partition's queue."""
+    return f"{base}.{number}"
+
+
+def share_name(base: str, number: int) -> str:
+    """Return what the state calls it, as the shares of every bus are called."""
+    return f"{base}/{number}"
+
+
+def routing_key(table: TableName, partition: int) -> str:
+    """Return `schema.table.partition`; a dot, star, hash or percent sign in a name is percent-encoded.
+
+    Raises:
+        ConfigError: it would have more than 255 bytes.
+    """
+    key = f"{_word(table.schema)}.{_word(table.table)}.{partition}"
+    if len(key.encode()) > 255:
+        raise ConfigError(
+            f"the routing key of table {table} would have more than 255 bytes",
+            do="give the table a shorter name with `to:` in the rules",
+        )
+    return key
+
+
+def binding_key(partition: int) -> str:
+    """Return the pattern that all messages of a partition match."""
+    return f"*.*.{partition}"
+
+
+def own_key(queue: str) -> str:
+    """Return the routing key that reaches one queue alone: it has four words or more."""
+    return f"cdcflow.queue.{queue}"
+
+
+def read_layout(text: bytes, address: Address) -> Noted:
+    """Read what `Layout.note` wrote.
+
+    Raises:
+        OperatorError: it is no such note.
+    """
+    try:
+        said = json.loads(text)
+        kind: Kind = said["queue"]
+        if kind not in ("quorum", "stream"):
+            raise ValueError(f"queue: {kind}")
+        return Noted(kind, int(said["partitions"]), int(said["generation"]), frozenset(map(str, said["groups"])))
+    except (ValueError, TypeError, KeyError) as error:
+        raise OperatorError("the note of a layout cannot be read", at=address.text, why=str(error)) from None
+
+
+def declare_exchange(wire: Wire, channel: int, exchange: str) -> None:
+    """Make the exchange where it is missing. Raises Refused."""
+    made = spec.Exchange.Declare(0, exchange, "topic", False, True, False, False, False, {})
+    wire.call(made, channel=channel)
+
+
+def declare_super_stream(wire: Wire, channel: int, layout: Layout) -> None:
+    """Tell clients of the stream protocol which streams are the partitions of one. Raises Refused.
+
+    A super stream is a direct exchange with bindings that say their order:
+    https://www.rabbitmq.com/docs/streams#super-streams
+    """
+    arguments = {"x-super-stream": True}
+    made = spec.Exchange.Declare(0, layout.super_stream, "direct", False, True, False, False, False, arguments)
+    wire.call(made, channel=channel)
+    for queue, number in layout.queues():
+        order = {"x-stream-partition-order": number}
+        wire.call(spec.Queue.Bind(0, queue, layout.super_stream, str(number), False, order), channel=channel)
+
+
+def declare_queue(wire: Wire, channel: int, name: str, arguments: dict[str, Any]) -> Any:
+    """Make a durable queue where it is missing; return the broker's answer. Raises Refused."""
+    return wire.call(spec.Queue.Declare(0, name, False, True, False, False, False, arguments), channel=channel)
+
+
+def look(wire: Wire, channel: int, name: str) -> Any:
+    """Return what the broker says of a queue that is there. Raises Refused."""
+    return wire.call(spec.Queue.Declare(0, name, True), channel=channel)
+
+
+def bind(wire: Wire, channel: int, queue: str, exchange: str, key: str) -> None:
+    """Bind a queue. Raises Refused."""
+    wire.call(spec.Queue.Bind(0, queue, exchange, key, False, {}), channel=channel)
+
+
+def _word(name: str) -> str:
+    return "".join(_ESCAPED.get(letter, letter) for letter in name)

@@ -1,0 +1,247 @@
+"""RabbitMQ as a source that several instances share: the queues of one group, or the streams of an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from pika import spec
+
+from cdcflow.bus import registry_check
+from cdcflow.bus.formats import Format
+from cdcflow.bus.formats.opening import decoding
+from cdcflow.bus.rabbitmq import check as checks
+from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.config import SourceConfig as Config
+from cdcflow.bus.rabbitmq.layout import (
+    Layout,
+    Noted,
+    bind,
+    binding_key,
+    declare_queue,
+    group_base,
+    look,
+    own_key,
+    queue_name,
+    quorum_arguments,
+    share_name,
+)
+from cdcflow.bus.rabbitmq.letters import DeadLetters
+from cdcflow.bus.rabbitmq.notes import Notes, stream_end, translated
+from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
+from cdcflow.bus.rabbitmq.stream import Asked, RabbitStream, Waiting
+from cdcflow.bus.rabbitmq.wire import Wire, connect, short
+from cdcflow.bus.reading import Reading
+from cdcflow.errors import ConfigError, OperatorError, SourceUnavailable, UsageError
+from cdcflow.model.check import Finding
+from cdcflow.model.context import Context
+from cdcflow.model.ports import Router
+from cdcflow.model.position import Position, Share, Shares
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Table
+from cdcflow.model.sharing import Claims
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+__all__ = ["Config", "RabbitSource", "open"]
+
+
+def open(config: Config, context: Context) -> RabbitSource:  # noqa: A001 - the registry's word
+    """Return the source. Connects to nothing yet.
+
+    Raises:
+        ConfigError: the URL is wrong.
+    """
+    return RabbitSource(config, config.address, context)
+
+
+class RabbitSource:
+    """A `model.sharing.SharedSource`."""
+
+    engine = "rabbitmq"
+
+    def __init__(self, config: Config, where: Address, context: Context) -> None:
+        self._config, self._where, self._context = config, where, context
+        self.address = where.text
+        self._exchange = config.exchange or context.pipeline
+        self._base = group_base(self._exchange, config.group)
+        self._notes = Notes(where, self._exchange, Layout(self._exchange, "quorum", 1).notes, SourceUnavailable)
+        self._format: Format | None = None
+
+    def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
+        """As `SharedSource.check`."""
+        return [
+            *checks.source(self._where, self._exchange, self._config.group, self._config.queue, self._notes),
+            *registry_check.reading(self._config),
+        ]
+
+    def lost(self, recorded: Mapping[str, Share]) -> list[Finding]:
+        """As `SharedSource.lost`: a queue keeps what waits in it, a stream only as long as it is told."""
+        self._notes.refresh()
+        noted = self._notes.layout
+        if noted is None or noted.kind != "stream":
+            return []
+        shares = {share_name(self._base, number): queue_name(self._base, number) for number in range(noted.partitions)}
+        places = {queue: recorded[name].place for name, queue in shares.items() if name in recorded}
+        return checks.lost(self._where, self._exchange, {queue: place for queue, place in places.items() if place})
+
+    def tables(self) -> list[Table]:
+        """As `SharedSource.tables`."""
+        self._notes.refresh()
+        return self._notes.newest()
+
+    def end(self) -> Position:
+        """As `SharedSource.end`: the offsets behind the streams' last messages, or how many messages wait in queues."""
+        with self._connected() as (wire, channel):
+            noted = self._noted(wire)
+            names = {share_name(self._base, n): queue_name(self._base, n) for n in range(noted.partitions)}
+            if noted.kind == "stream":
+                return Shares(
+                    {name: Share(0, stream_end(wire, channel, self._exchange, queue)) for name, queue in names.items()}
+                )
+            self._make(wire, channel, noted)
+            return Waiting({name: int(look(wire, channel, queue).message_count) for name, queue in names.items()})
+
+    def join(self, claims: Claims, router: Router, known: Mapping[int, Route]) -> RabbitStream:
+        """As `SharedSource.join`.
+
+        Raises:
+            SourceUnavailable: the broker is away, or nobody has published yet.
+            OperatorError: a queue of the group is gone.
+            AccessDenied: login or permissions.
+        """
+        config = self._config
+        with translated(self._where, self._exchange, SourceUnavailable):
+            wire = connect(self._where, f"cdcflow {self._context.pipeline} reader", SourceUnavailable)
+            try:
+                channel = wire.channel()
+                noted = self._noted(wire)
+                self._make(wire, channel, noted)
+                reading = Reading(
+                    self._formatted(),
+                    self._notes,
+                    router,
+                    known,
+                    flat=config.envelope == "flat",
+                    unreadable=config.unreadable,
+                    where=_where,
+                )
+                stream = noted.kind == "stream"
+                budget = max(1 << 20, self._context.memory_bytes // 16)
+                asked = Asked(self._base, noted.partitions, stream, config.start, config.prefetch, budget)
+                letters = DeadLetters(self._where, self._exchange, f"{self._base}.dead_letters")
+                return RabbitStream(wire, asked, reading, letters, claims, self._where, self._exchange)
+            except BaseException:
+                wire.close()
+                raise
+
+    def request(self, tables: Sequence[str]) -> list[str]:
+        """As `SharedSource.request`: nothing flows against the exchange."""
+        raise UsageError(
+            "a new copy is made by the pipeline that publishes",
+            at=f'exchange "{self._exchange}", {self.address}',
+            do="there: " + "; ".join(f"cdcflow resync {table}" for table in tables or ["--all"]),
+        )
+
+    def teardown(self) -> list[str]:
+        """As `SharedSource.teardown`: the group's queues, with what is in them. Streams belong to the publisher."""
+        dropped: list[str] = []
+        with self._connected() as (wire, channel):
+            self._notes.read(wire)
+            noted = self._notes.layout
+            count = noted.partitions if noted is not None else 0
+            queues = [queue_name(self._base, number) for number in range(count)]
+            if noted is None or noted.kind == "stream":
+                queues = []
+            for queue in [*queues, f"{self._base}.dead_letters"]:
+                try:
+                    look(wire, channel, queue)
+                except Refused as refused:
+                    if refused.hard or refused.code != NOT_FOUND:
+                        raise
+                    channel = wire.channel()
+                    continue
+                wire.call(spec.Queue.Delete(0, queue, False, False, False), channel=channel)
+                dropped.append(f'queue "{queue}" at {self.address}')
+        return dropped
+
+    def close(self) -> None:
+        """As `SharedSource.close`."""
+        if self._format is not None:
+            self._format = None
+
+    def _formatted(self) -> Format:
+        if self._format is None:
+            made = decoding(self._config)
+            made.ready()
+            self._format = made
+        return self._format
+
+    @contextmanager
+    def _connected(self) -> Iterator[tuple[Wire, int]]:
+        with (
+            translated(self._where, self._exchange, SourceUnavailable),
+            short(self._where, f"cdcflow {self._context.pipeline}", SourceUnavailable) as opened,
+        ):
+            yield opened
+
+    def _noted(self, wire: Wire) -> Noted:
+        self._notes.read(wire)
+        noted = self._notes.layout
+        if noted is None:
+            raise SourceUnavailable(
+                f'nobody has published to exchange "{self._exchange}" yet',
+                at=self.address,
+                do="start the pipeline that publishes, or name its exchange with `exchange:`",
+            )
+        wanted = self._config.queue
+        if wanted is not None and wanted != noted.kind:
+            raise ConfigError(
+                f'exchange "{self._exchange}" is published with `queue: {noted.kind}`',
+                at=self.address,
+                do=f"set `queue: {noted.kind}` under source:, or leave it out",
+            )
+        if noted.kind == "stream" and self._config.group is not None:
+            raise ConfigError("streams have no groups", at=self.address, do="leave `group:` out")
+        return noted
+
+    def _make(self, wire: Wire, channel: int, noted: Noted) -> None:
+        """Make the queues of a group that the publisher does not know.
+
+        Raises:
+            OperatorError: queues are gone that were made once.
+        """
+        if noted.kind == "stream":
+            return
+        for number in range(noted.partitions):
+            queue = queue_name(self._base, number)
+            trial = wire.channel()
+            try:
+                look(wire, trial, queue)
+                wire.call(spec.Channel.Close(200, "done", 0, 0), channel=trial)
+                wire.forget(trial)
+                continue
+            except Refused as refused:
+                if refused.hard or refused.code != NOT_FOUND:
+                    raise
+            if self._base in noted.bases:
+                raise OperatorError(
+                    f'queue "{queue}" is gone',
+                    at=self.address,
+                    why="what was in it and not applied is lost",
+                    do="start the publisher again, which makes it again; then cdcflow resync --all there",
+                )
+            declare_queue(wire, channel, queue, quorum_arguments())
+            bind(wire, channel, queue, self._exchange, binding_key(number))
+            bind(wire, channel, queue, self._exchange, own_key(queue))
+            log.warning(
+                "made a queue, it gets what is published from now on",
+                queue=queue,
+                do="cdcflow resync --all at the publisher brings what was before; name the group in its `groups:`",
+            )
+
+
+def _where(share: str, place: int) -> str:
+    base, _, number = share.rpartition("/")
+    return f"queue {queue_name(base, int(number))}, place {place}"

@@ -1,0 +1,410 @@
+"""What one instance reads of its queues or streams, as batches of changes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pika import spec
+
+from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.doubts import LOST, MARK, PLACE, place_of
+from cdcflow.bus.rabbitmq.layout import look, queue_name, share_name
+from cdcflow.bus.rabbitmq.letters import DeadLetters
+from cdcflow.bus.rabbitmq.members import Members
+from cdcflow.bus.rabbitmq.notes import KEY, read_stream, stream_end, tag_of
+from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
+from cdcflow.bus.rabbitmq.share import SKIP, Held, committed_at
+from cdcflow.bus.rabbitmq.wire import Wire, short
+from cdcflow.bus.reading import Alone, Reading
+from cdcflow.codecs.amqpframes_cy import DELIVER
+from cdcflow.codecs.amqpheaders_cy import headers_of
+from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceUnavailable
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
+from cdcflow.model.position import Position, Share, Shares
+from cdcflow.model.sharing import Claims
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+_T = TypeVar("_T")
+
+# So many messages are handed over at once at most: a batch of the target is made of several.
+_MOST_ROWS: Final = 5000
+# More than this at once, and a larger batch is better than an early one.
+_LAGGING_MESSAGES: Final = 500
+_COUNT_EVERY_SECONDS: Final = 5.0
+_COUNT_SOON_SECONDS: Final = 0.5
+# A queue that is empty at the broker was emptied here too when its record stood still for so long.
+_STILL_SECONDS: Final = 2.0
+
+_CANCEL: Final = spec.Basic.Cancel.INDEX
+_CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What queues held when it was asked: by share, the messages that were ready. The end that a queue can name."""
+
+    counts: Mapping[str, int]
+
+    def covers(self, other: Position) -> bool:
+        """Queues are not compared."""
+        return False
+
+    def distance(self, other: Position) -> int | None:
+        """Not known."""
+        return None
+
+    def at(self, number: int) -> Position:
+        """A bus's batches have no marks."""
+        return self
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {count} messages" for name, count in sorted(self.counts.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a group is read."""
+
+    base: str
+    partitions: int
+    stream: bool
+    start: str  # first | next
+    prefetch: int
+    unread_bytes: int  # so much may wait in memory
+
+
+class RabbitStream:
+    """A `model.sharing.SharedStream`. `read`, `idle` and `close` by one thread."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        asked: Asked,
+        reading: Reading,
+        letters: DeadLetters,
+        claims: Claims,
+        address: Address,
+        exchange: str,
+    ) -> None:
+        self._wire, self._asked, self._reading, self._letters = wire, asked, reading, letters
+        self._claims, self._address, self._exchange = claims, address, exchange
+        self._held: dict[int, Held] = {}  # by channel
+        self._alone: tuple[Held, int, int, Alone] | None = None
+        self._failure: Exception | None = None
+        self._resumed: deque[str] = deque()
+        self._durable: dict[str, int] = {}
+        self._lock = threading.Lock()  # of what `ack` leaves
+        self._moved = False
+        self._newest: tuple[bytes, dict[str, bytes]] | None = None  # the last message that was read
+        self._counts: dict[str, int] = {}
+        self._counted_at = 0.0
+        self._hurried = False
+        self._still: dict[str, tuple[int, float]] = {}
+        self._control = wire.channel()
+        self._members = Members(wire, asked.base, asked.partitions)
+
+    # -- the port
+
+    def read(self, wait: float) -> ChangeBatch | Heartbeat | None:
+        """As `SharedStream.read`."""
+        return self._guarded(lambda: self._read(wait))
+
+    def resume(self, share: str) -> None:
+        """As `SharedStream.resume`."""
+        self._resumed.append(share)
+
+    def ends(self, shares: Collection[str]) -> Mapping[str, int]:
+        """As `SharedStream.ends`: not told here. A queue keeps its messages."""
+        return {}
+
+    def idle(self) -> None:
+        """As `SharedStream.idle`."""
+        self._guarded(self._rest)
+
+    def ack(self, upto: Position) -> None:
+        """As `SharedStream.ack`: what is durable is acknowledged with the next call of `read` or `idle`."""
+        if isinstance(upto, Shares):
+            with self._lock:
+                for name, share in upto.shares.items():
+                    self._durable[name] = max(share.place, self._durable.get(name, 0))
+
+    def reached(self, end: Position, recorded: Mapping[str, Share]) -> bool:
+        """As `SharedStream.reached`. A queue has been emptied, or what it held was read here and is recorded."""
+        if isinstance(end, Shares):
+            return all(
+                at.place == 0 or (name in recorded and recorded[name].place >= at.place)
+                for name, at in end.shares.items()
+            )
+        assert isinstance(end, Waiting)
+        self._hurried = True
+        ours = {held.name: held for held in list(self._held.values())}
+        return all(self._emptied(name, count, ours.get(name), recorded) for name, count in end.counts.items())
+
+    def behind(self) -> int | None:
+        """As `SharedStream.behind`: by what the broker said in the last seconds."""
+        ours = {held.name: len(held.unread) for held in list(self._held.values())}
+        return sum(self._counts.get(name, 0) + unread for name, unread in ours.items())
+
+    def close(self) -> None:
+        """As `SharedStream.close`. What is not acknowledged is somebody else's then."""
+        try:
+            self._acknowledge()
+        except (Refused, SourceUnavailable) as error:
+            log.debug("the last messages were not acknowledged and come again", why=str(error))
+        self._held.clear()
+        self._wire.close()
+        self._letters.close()
+
+    # -- messages
+
+    def _guarded(self, work: Callable[[], _T]) -> _T:
+        self._check()
+        try:
+            return work()
+        except Refused as refused:
+            raise translate(refused, self._address, self._exchange, SourceUnavailable) from refused
+        except SourceUnavailable:
+            names = [held.name for held in self._held.values()]
+            if names:
+                self._claims.lost(names)
+                self._held.clear()
+            raise
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _read(self, wait: float) -> ChangeBatch | Heartbeat | None:
+        self._tend()
+        if self._alone is not None:
+            return self._taken_alone()
+        ready = any(held.unread and not held.meeting for held in self._held.values())
+        if not ready or self._unread_bytes() < self._asked.unread_bytes:
+            self._wire.pump(0 if ready else wait)
+            self._receive()
+        lagging = sum(len(held.unread) for held in self._held.values()) > _LAGGING_MESSAGES
+        for held in list(self._held.values()):
+            if not held.meeting and not self._digest(held):
+                break
+        self._letters.deliver(self._reading.letters)
+        self._reading.letters.clear()
+        end = self._end()
+        batch = self._reading.batch(end, sent=committed_at(self._newest), lagging=lagging)
+        if batch is not None:
+            self._moved = False
+            return batch
+        self._check()
+        return self._apart(end)
+
+    def _apart(self, end: Shares) -> ChangeBatch | Heartbeat | None:
+        if self._alone is not None:
+            return self._taken_alone()
+        if not self._moved:
+            return None
+        self._moved = False
+        return Heartbeat(end, time.time())
+
+    def _rest(self) -> None:
+        """Stay a member while the pipeline is full."""
+        self._acknowledge()
+        if self._unread_bytes() < self._asked.unread_bytes:
+            self._wire.pump(0)
+            self._receive()
+        else:
+            self._wire.beat()
+
+    def _receive(self) -> None:
+        for event in self._wire.take():
+            held = self._held.get(event[0])
+            if event[1] == DELIVER:
+                if held is not None:
+                    held.unread.append(event)
+                    held.unread_bytes += len(event[4])
+            elif event[1] == _CHANNEL_CLOSE:
+                raise self._wire.channel_closed(event)
+            elif event[1] == _CANCEL and held is not None:
+                raise self._cancelled(held)
+
+    def _cancelled(self, held: Held) -> Exception:
+        try:
+            look(self._wire, self._control, held.queue)
+        except Refused as refused:
+            if refused.code == NOT_FOUND:
+                return OperatorError(
+                    f'queue "{held.queue}" was deleted while it was read',
+                    at=self._address.text,
+                    why="what was in it and not applied is lost",
+                    do="start the publisher again, which makes it again; then cdcflow resync --all there",
+                )
+            return refused
+        return SourceUnavailable("the broker took a queue away from us", at=f"{held.queue}, {self._address.text}")
+
+    def _digest(self, held: Held) -> bool:
+        """Read what has come of a share; return whether others may go on."""
+        base, add, unread = self._asked.base, self._reading.add, held.unread
+        size = 0
+        taken = 0
+        while unread and taken < _MOST_ROWS and size < self._asked.unread_bytes:
+            taken += 1
+            event = unread[0]
+            assert event[3] is not None
+            pairs, offset, _ = headers_of(event[3])
+            headers, tag, last = dict(pairs), tag_of(event), held.last
+            alone: Alone | str | None = None
+            try:
+                judged, place = held.judge(headers, offset)
+                if judged is not SKIP:
+                    alone = add(base, held.name, place - 1, headers.get(KEY), event[4] or None, pairs)
+            except CdcflowError as error:
+                self._failure = error  # raised when what is before it was handed over
+                if headers.get(PLACE) == LOST:
+                    self._wire.tell(spec.Basic.Ack(tag, False), channel=held.channel)
+                return False
+            if isinstance(alone, str):  # AGAIN
+                held.last = last
+                return False
+            unread.popleft()
+            size += len(event[4])
+            held.unread_bytes -= len(event[4])
+            held.read += 1
+            if alone is not None:
+                self._alone = (held, place, tag, alone)
+                return False
+            held.place = place
+            held.unacknowledged.append((place, tag))
+            self._moved = True
+            if judged is not SKIP:  # marks among others, which nobody committed
+                self._newest = event[3], headers
+        return True
+
+    def _taken_alone(self) -> ChangeBatch:
+        assert self._alone is not None
+        (held, place, tag, step), self._alone = self._alone, None
+        if isinstance(step, Meeting):
+            # Whoever sees a place behind the meeting takes it for over, so it is said when that is so.
+            held.meeting, held.behind = True, place
+        else:
+            held.place = place
+        held.unacknowledged.append((place, tag))
+        self._moved = False
+        return ChangeBatch([step], self._end(), 1)
+
+    def _end(self) -> Shares:
+        return Shares({held.name: Share(held.epoch, held.place) for held in self._held.values()})
+
+    def _unread_bytes(self) -> int:
+        return sum(held.unread_bytes for held in self._held.values())
+
+    # -- between messages
+
+    def _tend(self) -> None:
+        self._check()
+        while self._resumed:
+            name = self._resumed.popleft()
+            for held in self._held.values():
+                if held.name == name and held.meeting:
+                    held.meeting, held.place = False, held.behind
+        self._acknowledge()
+        if self._members.due():
+            for number in self._members.surplus():
+                self._give(number)
+            self._take(self._members.take())
+        now = time.monotonic()
+        if now - self._counted_at >= (_COUNT_SOON_SECONDS if self._hurried else _COUNT_EVERY_SECONDS):
+            self._counted_at, self._hurried = now, False
+            for number in range(self._asked.partitions):
+                found = look(self._wire, self._control, queue_name(self._asked.base, number))
+                self._counts[share_name(self._asked.base, number)] = int(found.message_count)
+
+    def _acknowledge(self) -> None:
+        with self._lock:
+            durable = dict(self._durable)
+        for held in self._held.values():
+            tag = held.settled(durable.get(held.name, 0) if not held.stream else held.place)
+            if tag is not None:
+                held.acked_tag = tag
+                self._wire.tell(spec.Basic.Ack(tag, True), channel=held.channel)
+
+    def _take(self, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        names = {share_name(self._asked.base, number): number for number in numbers}
+        claimed = self._claims.take(list(names))
+        for name, number in names.items():
+            self._consume(name, number, claimed[name])
+        self._moved = True
+
+    def _consume(self, name: str, number: int, share: Share) -> None:
+        asked, wire = self._asked, self._wire
+        queue = queue_name(asked.base, number)
+        place, arguments, last = share.place, {}, None
+        if asked.stream:
+            last = self._before(queue, place) if place else None
+            arguments = {"x-stream-offset": place or asked.start}
+        channel = wire.channel()
+        wire.call(spec.Basic.Qos(0, asked.prefetch, False), channel=channel)
+        self._held[channel] = Held(name, queue, number, channel, share.epoch, place, asked.stream, last)
+        tag = f"cdcflow.{number}"
+        wire.call(spec.Basic.Consume(0, queue, tag, False, False, False, False, arguments), channel=channel)
+        log.info("reading a queue", queue=queue, place=place)
+
+    def _before(self, queue: str, place: int) -> tuple[int, int] | None:
+        """Look that a stream holds the last message that was read, and return its session and number.
+
+        Raises:
+            PositionLost: it, and what comes next, are not there any more.
+        """
+        at = f"offset {place}, {self._address.text}"
+        do = "cdcflow resync --all at the publisher; cdcflow teardown, then cdcflow run, here"
+        # On a connection of its own: messages of other streams arrive on ours.
+        with short(self._address, "cdcflow start", SourceUnavailable) as (wire, channel):
+            if stream_end(wire, channel, self._exchange, queue) < place:
+                what, why = f'stream "{queue}" ends before what was read last', "it was deleted and made again"
+                raise PositionLost(what, at=at, why=why, do=do)
+            for offset, headers, _ in read_stream(wire, queue, place - 1):
+                if offset > place:
+                    why = f"its retention removed messages before they were applied: it begins at {offset}"
+                    raise PositionLost(f'stream "{queue}" no longer holds what comes next', at=at, why=why, do=do)
+                header = headers.get(PLACE)
+                if offset < place and header not in (None, MARK, LOST):
+                    found = place_of(header)
+                    return found.generation, found.number
+                break
+        return None
+
+    def _give(self, number: int) -> None:
+        held = next(each for each in self._held.values() if each.number == number)
+        self._claims.give([held.name])
+        self._acknowledge()
+        self._wire.call(spec.Basic.Cancel(f"cdcflow.{number}"), channel=held.channel)
+        self._wire.call(spec.Channel.Close(200, "handed on", 0, 0), channel=held.channel)
+        self._wire.forget(held.channel)
+        del self._held[held.channel]
+        if self._alone is not None and self._alone[0] is held:
+            self._alone = None
+        self._reading.forget(held.name)
+        self._members.give(number)
+        self._moved = True
+        log.info("handed a queue on", queue=held.queue)
+
+    def _emptied(self, name: str, count: int, held: Held | None, recorded: Mapping[str, Share]) -> bool:
+        at = recorded.get(name)
+        if held is not None:
+            durable = held.place == 0 or (at is not None and at.place >= held.place)
+            if durable and held.read >= count:
+                return True
+        if count == 0:
+            return True
+        place, now = at.place if at is not None else 0, time.monotonic()
+        before = self._still.get(name)
+        if before is None or before[0] != place:
+            self._still[name] = (place, now)
+            return False
+        return self._counts.get(name) == 0 and now - before[1] > _STILL_SECONDS

@@ -1,0 +1,400 @@
+"""Messages of a bus become batches of changes: the shape is found, the rules are asked, rows are put into frames.
+
+Nothing here knows which broker the messages come from.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from cdcflow.bus.formats import MEETING, OP, SCHEMA, Format
+from cdcflow.bus.lanes import Lane, TableState
+from cdcflow.bus.shapes import Catalogue, number_of, routed_as
+from cdcflow.errors import DecodeError
+from cdcflow.model.change import ChangeBatch, Meeting, Rows, SchemaChange, Step, Truncate
+from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, RowBatch, cells
+from cdcflow.model.ports import Router
+from cdcflow.model.position import Shares
+from cdcflow.model.route import OnTruncate, Route
+from cdcflow.model.schema import Table
+
+Headers = Sequence[tuple[str, bytes | str | None]]
+Alone = Meeting | Truncate
+
+# How an absent cell looks in a row image. Found in the bytes of a value as well, so it is looked at twice.
+_ABSENT: Final = (-2).to_bytes(4, sys.byteorder, signed=True)
+_NOTHING: Final = b""
+_TRUNCATE: Final = b"t"
+
+# What keeps the rows before it and those after it apart: nothing is emptied.
+_BARRIER: Final = Truncate((), cascade=False, restart_identity=False)
+
+_KEY_MOVED: Final = "a row came under a new key, without its large values that did not change"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that cannot be read, for the dead letters. `place` is its own number within the share."""
+
+    topic: str
+    share: str
+    place: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    reason: DecodeError
+
+
+class _TakeFirst(Exception):  # noqa: N818 - a word between two methods, not a failure
+    """What was collected has to be taken before the message is read."""
+
+
+AGAIN: Final = "again"
+
+
+class Reading:
+    """Reads messages in order and collects their rows until `take`. One thread.
+
+    A row whose new image is whole is an INSERT that overwrites, one with absent cells an UPDATE, all idempotent.
+    """
+
+    def __init__(
+        self,
+        format: Format,  # noqa: A002 - the word of the configuration
+        catalogue: Catalogue,
+        router: Router,
+        known: Mapping[int, Route],
+        *,
+        flat: bool = False,
+        unreadable: Literal["stop", "dead_letter"] = "stop",
+        where: Callable[[str, int], str] = "{}, {}".format,
+    ) -> None:
+        """`known`: by table id, the routes in the shapes that the target's tables have by now. `flat`: a message
+        without a value is a delete. `where(share, place)` names a message for a person."""
+        self._format, self._catalogue, self._router = format, catalogue, router
+        self._there = known
+        self._silent_without_value = not flat
+        self._dead_letters = unreadable == "dead_letter"
+        self._where = where
+        self._lanes: dict[tuple[str, bytes | None], Lane] = {}  # by topic and the header SCHEMA
+        self._marked: dict[tuple[str, bytes], Lane] = {}  # by topic and what the format can tell of the value
+        self._last: dict[str, Lane] = {}  # by topic, where messages have no header
+        self._tables: dict[int, TableState] = {}  # by the table's id
+        self._at: dict[tuple[str, int], Lane] = {}  # by share and table: the shape that it brought last
+        self._recent: dict[str, Lane] = {}  # by share
+        self._steps: list[Step] = []
+        self._order: list[int] = []
+        self._numbers = 0
+        self.rows = 0
+        self.nbytes = 0
+        self.letters: list[Letter] = []
+
+    def add(
+        self, topic: str, share: str, place: int, key: bytes | None, value: bytes | None, headers: Headers | None
+    ) -> Alone | Literal["again"] | None:
+        """Read one message; `place` is its own number within the share.
+
+        Returns:
+            A step that goes alone, behind what is taken now; it is not among what `take` returns. AGAIN: what is there
+            is to be taken first, and the message then brought once more.
+
+        Raises:
+            DecodeError: it cannot be read, and the policy is to stop.
+            SourceUnavailable: a schema cannot be had now.
+        """
+        if value is None and self._silent_without_value and not headers:
+            return None
+        named: dict[str, bytes] = dict(headers) if headers else {}  # type: ignore[arg-type]
+        try:
+            marked = value is None and MEETING in named
+            if marked and named.get(OP) != _TRUNCATE:
+                return self._meeting(topic, share, place, named[MEETING], None)
+            if value is None and not marked and self._silent_without_value:
+                return None
+            print_ = named.get(SCHEMA)
+            lane = self._recent.get(share)
+            if lane is None or print_ is None or lane.fingerprint != print_ or lane.topic != topic:
+                lane = self._lanes.get((topic, print_)) or self._lane(topic, key, value, print_)
+                if lane.route is None:
+                    return None
+                if self._at.get((share, lane.shape.id)) is not lane:
+                    self._switch(share, lane)
+                self._recent[share] = lane
+            if marked:
+                return self._truncate(lane, topic, share, place, named)  # `signals: marks`
+            op, before, after = lane.read(key, value, named)
+            # What nearly every message is: a whole new row of a table with a key.
+            if lane.plain and after is not None and _ABSENT not in after and op in "cru":
+                lane.ops.append(INSERT)
+                lane.after.append(after)
+                self._order.append(lane.number)
+            elif op == "t":
+                return self._truncate(lane, topic, share, place, named)
+            elif op:
+                self._row(lane, op, before, after)
+        except _TakeFirst:
+            return AGAIN
+        except DecodeError as error:
+            self._unreadable(error, topic, share, place, key, value, headers)
+        except (AttributeError, TypeError):
+            if None not in named.values():
+                raise
+            self._unreadable(DecodeError("a header has no value"), topic, share, place, key, value, headers)
+        return None
+
+    def take(self) -> tuple[list[Step], int, int]:
+        """Return (steps, rows, bytes) since the last call. Whoever takes them delivers `letters` first."""
+        self._close()
+        taken = self._steps, self.rows, self.nbytes
+        self._steps, self.rows, self.nbytes = [], 0, 0
+        return taken
+
+    def batch(self, end: Shares, *, sent: float, lagging: bool) -> ChangeBatch | None:
+        """Return what `take` does as a batch, None where there is nothing. `sent`: seconds since 1970, by the clock
+        of the messages' source."""
+        steps, rows, nbytes = self.take()
+        if not steps:
+            return None
+        return ChangeBatch(steps, end, 1, b"", sent, sent, True, lagging, rows, nbytes)
+
+    def forget(self, share: str) -> None:
+        """Forget what is known of a share that somebody else reads from now on."""
+        self._at = {at: lane for at, lane in self._at.items() if at[0] != share}
+        self._recent.pop(share, None)
+
+    # -- rows
+
+    def _row(self, lane: Lane, op: str, before: bytes | None, after: bytes | None) -> None:
+        if op == "d":
+            if lane.appends:
+                return
+            if before is None:
+                raise DecodeError("a deletion does not say of which row")
+            self._old_key(lane, before)
+            lane.add(DELETE, before, _NOTHING)
+        elif after is None:
+            raise DecodeError("a change without the new row")
+        elif op == "u" and lane.appends:
+            return
+        elif op == "u" and not lane.keyed:
+            if before is None:
+                raise DecodeError(
+                    "an update of a table without a key does not hold the old row",
+                    do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, or `key:` in the rules",
+                )
+            lane.add(UPDATE, before, after)
+        elif _ABSENT in after and any(cell is UNCHANGED for cell in cells(after, 0, len(lane.names))):
+            if op != "u":
+                raise DecodeError(
+                    _KEY_MOVED,
+                    do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, then copy the table again",
+                )
+            lane.add(UPDATE, self._old_key(lane, before), after)
+        else:
+            if op == "u" and not lane.own_key:
+                # The row may go on under another key than before, and the publisher goes by another one.
+                lane.add(DELETE, self._old_key(lane, before), _NOTHING)
+                self._order.append(lane.number)
+            lane.add(INSERT, _NOTHING, after)
+        self._order.append(lane.number)
+
+    def _old_key(self, lane: Lane, before: bytes | None) -> bytes:
+        """Return the old row, where the rules have another key than the publisher: what the row is called by them.
+
+        Raises:
+            DecodeError: it does not hold that key.
+        """
+        if lane.own_key or lane.route is None:
+            return _NOTHING
+        if before is not None:
+            old = cells(before, 0, len(lane.names))
+            if all(old[lane.names.index(name)] is not UNCHANGED for name in lane.route.key):
+                return before
+        raise DecodeError(
+            f"a change does not hold the row's old key ({', '.join(lane.route.key)})",
+            why="the rules have another key for the table than the publisher, and the source's log holds only that one",
+            do=f"leave `key:` out of the rule for {lane.shape.name}, or have the source log whole rows "
+            "(REPLICA IDENTITY FULL, binlog_row_image = FULL) and copy the table again",
+        )
+
+    def _close(self) -> None:
+        """End the run of rows: what is collected becomes a step."""
+        if not self._order:
+            return
+        frames: dict[int, RowBatch] = {}
+        for state in self._tables.values():
+            for lane in state.lanes:
+                if lane.ops:
+                    frame = frames[lane.number] = lane.frame()
+                    self.nbytes += frame.nbytes
+        self._steps.append(Rows(frames, array("I", self._order).tobytes()))
+        self.rows += len(self._order)
+        self._order = []
+
+    def _truncate(self, lane: Lane, topic: str, share: str, place: int, headers: dict[str, bytes]) -> Alone | None:
+        assert lane.route is not None
+        if lane.route.on_truncate is OnTruncate.IGNORE:
+            return None  # nothing happens there, so nobody is waited for
+        then = Truncate((self._tables[lane.shape.id].route,), cascade=False, restart_identity=False)
+        return self._meeting(topic, share, place, headers.get(MEETING), then)
+
+    def _meeting(self, topic: str, share: str, place: int, mark: bytes | None, then: Truncate | None) -> Alone | None:
+        name, _, count = mark.decode("utf-8", "replace").rpartition("/") if mark else ("", "", "1")
+        if not count.isascii() or not count.isdigit() or (mark and not name):
+            raise DecodeError(f"the header {MEETING} is not <name>/<number of partitions>")
+        if int(count) > 1:
+            shares = frozenset(f"{topic}/{number}" for number in range(int(count)))
+            if share not in shares:
+                raise DecodeError(f"the header {MEETING} does not count partition {share}")
+            return Meeting(name, share, place + 1, shares, then)
+        return then
+
+    # -- shapes
+
+    def _lane(self, topic: str, key: bytes | None, value: bytes | None, fingerprint: bytes | None) -> Lane:
+        """Find or make the lane of a message whose header is new, or that has none."""
+        if fingerprint is not None:
+            lane = self._catalogued(topic, fingerprint)
+            self._lanes[topic, fingerprint] = lane
+            return lane
+        if value is None:
+            if topic not in self._last:
+                raise DecodeError("a deletion came before any row that tells the table's shape")
+            return self._last[topic]
+        mark = self._format.mark(value)
+        found = self._marked.get((topic, mark)) if mark is not None else None
+        if found is None:
+            found = self._described(topic, key, value, mark)
+            if mark is not None:
+                self._marked[topic, mark] = found
+        self._last[topic] = found
+        return found
+
+    def _catalogued(self, topic: str, fingerprint: bytes) -> Lane:
+        table = self._known(fingerprint)
+        lane = self._made(topic, table, fingerprint, None)
+        if lane.route is not None:
+            state = self._state(table, lane.route)
+            if table.version > state.route.source.version:
+                self._change(state, table)
+            self._join(state, lane)
+        return lane
+
+    def _known(self, fingerprint: bytes) -> Table:
+        text = fingerprint.decode("utf-8", "replace")
+        known = self._catalogue.find(text)
+        if known is None:
+            raise DecodeError(
+                f"the table's shape {text} is not in the topic of shapes",
+                why="the publisher writes it there before the first row",
+                do="name the publisher's topic with schema_topics, and see that it may be read",
+            )
+        return known
+
+    def _described(self, topic: str, key: bytes | None, value: bytes, mark: bytes | None) -> Lane:
+        """Find the lane by what the message says of itself.
+
+        Which of two shapes is the newer one is not told, so the table only ever gets more columns.
+        """
+        table = self._format.described(topic, key, value)
+        table = replace(table, id=number_of(table.name), version=1)
+        state = self._tables.get(table.id)
+        if state is not None and mark is None:
+            for lane in state.lanes:
+                if lane.shape == table:
+                    return lane
+        lane = self._made(topic, table, None, mark)
+        if lane.route is not None:
+            state = self._state(table, lane.route)
+            now = state.route.source
+            if any(column not in now.columns for column in table.columns):
+                names = table.column_names
+                rest = tuple(column for column in now.columns if column.name not in names)
+                self._change(state, replace(table, columns=table.columns + rest, version=now.version + 1))
+            self._join(state, lane)
+        return lane
+
+    def _made(self, topic: str, table: Table, fingerprint: bytes | None, mark: bytes | None) -> Lane:
+        self._numbers += 1
+        lane = Lane(self._numbers, topic, table, fingerprint, self._router(table))
+        if lane.route is not None:
+            lane.read = self._format.reader(table, mark).read
+        return lane
+
+    def _state(self, table: Table, route: Route) -> TableState:
+        state = self._tables.get(table.id)
+        if state is None:
+            # The target has the table in that shape by now; else it is made in the one that is met first.
+            state = self._tables[table.id] = TableState(self._there.get(table.id, route))
+        return state
+
+    def _join(self, state: TableState, lane: Lane) -> None:
+        state.lanes.append(lane)
+        self._point(state, lane)
+
+    def _switch(self, share: str, lane: Lane) -> None:
+        """Note that a share brings another shape of a table than before: what follows must not be mixed with that."""
+        at = (share, lane.shape.id)
+        before = self._at.get(at)
+        if before is not None:
+            if lane.fingerprint is not None and lane.shape.version < before.shape.version:
+                # The table has an earlier shape again: its record was written once more, and is the newest now.
+                self._catalogue.refresh()
+                lane.shape = self._known(lane.fingerprint)
+                state = self._tables[lane.shape.id]
+                if lane.shape.version > state.route.source.version:
+                    self._change(state, lane.shape)
+            self._close()
+            # Also where there is nothing before it now: what was taken before may be joined with what follows.
+            if not self._steps or isinstance(self._steps[-1], Rows):
+                self._steps.append(_BARRIER)
+        self._at[at] = lane
+
+    def _change(self, state: TableState, table: Table) -> None:
+        """Let the table have another shape from here on. The step comes first among those that are taken together.
+
+        Raises:
+            _TakeFirst: there are others, and nothing was changed.
+        """
+        if self._order or any(not isinstance(step, SchemaChange) for step in self._steps):
+            raise _TakeFirst
+        route = self._router(table)
+        assert route is not None
+        self._steps.append(SchemaChange(state.route, route))
+        state.route = route
+        for lane in state.lanes:
+            self._point(state, lane)
+
+    def _point(self, state: TableState, lane: Lane) -> None:
+        """Set how the lane's rows are written into the table as it is now."""
+        newest = state.route
+        if lane.shape == newest.source:
+            lane.point(newest)
+        elif (route := self._router(lane.shape)) is not None:
+            lane.point(routed_as(route, newest))
+
+    # -- what cannot be read
+
+    def _unreadable(
+        self,
+        error: DecodeError,
+        topic: str,
+        share: str,
+        place: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+    ) -> None:
+        found = DecodeError(
+            error.what,
+            at=f"{self._where(share, place)}" + (f", {error.at}" if error.at else ""),
+            why=error.why,
+            do=error.do or "mend what writes it; with unreadable: dead_letter such messages are put aside",
+        )
+        if not self._dead_letters:
+            raise found from None
+        self.letters.append(Letter(topic, share, place, key, value, headers or (), found))

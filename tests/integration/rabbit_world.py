@@ -1,0 +1,179 @@
+"""A publisher and a reader of one exchange, step by step: batches go in by hand, rows come out into a dictionary."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from cdcflow.bus.rabbitmq import source as sources
+from cdcflow.bus.rabbitmq import target as targets
+from cdcflow.errors import CdcflowError
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Rows, Truncate
+from cdcflow.model.context import Context
+from cdcflow.model.frame import RowBatch, image
+from cdcflow.model.position import Share, Shares
+from cdcflow.model.route import Route
+from cdcflow.model.schema import Column, Logical, NativeType, Table, TableName
+from cdcflow.sources.postgres.position import Lsn
+
+COLUMNS = (
+    Column("id", NativeType("bigint"), Logical.INT8, False),
+    Column("v", NativeType("text"), Logical.TEXT),
+)
+COMMITTED_US = 1_700_000_000_250_000
+_numbers = itertools.count(1)
+
+
+def table(name: str) -> Table:
+    return Table(TableName("public", name), len(name), COLUMNS, ("id",), ("id",))
+
+
+def route(of: Table) -> Route:
+    return Route(of, of.name, tuple((column, column.name) for column in of.columns), of.key)
+
+
+ROUTE = route(table("t"))
+
+
+def rows(op: str, pairs: Sequence[tuple[int, str]]) -> Rows:
+    images = [image([str(key).encode(), value.encode()]) for key, value in pairs]
+    sizes = array("i", map(len, images)).tobytes()
+    nothing = bytes(4 * len(pairs))
+    after, before = (b"".join(images), b"") if op != "D" else (b"", b"".join(images))
+    after_sizes, before_sizes = (sizes, nothing) if op != "D" else (nothing, sizes)
+    frame = RowBatch(ROUTE, ("id", "v"), op.encode() * len(pairs), after, after_sizes, before, before_sizes)
+    return Rows({1: frame}, array("I", [1] * len(pairs)).tobytes())
+
+
+def batch(lsn: int, *steps: Rows | Truncate) -> ChangeBatch:
+    """One transaction."""
+    count = sum(len(step) for step in steps if isinstance(step, Rows))
+    marks = array("q", [count, lsn, COMMITTED_US, 700 + lsn]).tobytes()
+    return ChangeBatch(list(steps), Lsn(lsn), 1, marks, rows=count)
+
+
+def truncate() -> Truncate:
+    return Truncate((ROUTE,), cascade=False, restart_identity=False)
+
+
+class Claims:
+    """What a target has on record, and who is asked to give."""
+
+    def __init__(self) -> None:
+        self.recorded: dict[str, Share] = {}
+        self.given: list[str] = []
+        self.gone: list[str] = []
+
+    def take(self, names: Sequence[str]) -> dict[str, Share]:
+        for name in names:
+            before = self.recorded.get(name, Share(0, 0))
+            self.recorded[name] = Share(before.epoch + 1, before.place)
+        return {name: self.recorded[name] for name in names}
+
+    def give(self, names: Sequence[str]) -> None:
+        self.given += names
+
+    def lost(self, names: Sequence[str]) -> None:
+        self.gone += names
+
+
+class Exchange:
+    """One exchange at a broker, with the keys of both sides."""
+
+    def __init__(self, url: str, **keys: Any) -> None:
+        self.url, self.keys = url, keys
+        self.context = Context(f"x{time.time_ns()}{next(_numbers)}", 256 << 20, 100_000, 64 << 20)
+        self.name = self.context.pipeline
+        self._open: list[Any] = []
+
+    def publisher(self, **keys: Any) -> targets.RabbitTarget:
+        config = targets.Config(url=self.url, **{**self.keys, **keys})
+        made = targets.open(config, self.context)
+        self._open.append(made)
+        return made
+
+    def begun(self, **keys: Any) -> targets.RabbitTarget:
+        made = self.publisher(**keys)
+        made.begin(self.name, 1)
+        return made
+
+    def source(self, **keys: Any) -> sources.RabbitSource:
+        return sources.open(sources.Config(url=self.url, **keys), self.context)
+
+    def close(self) -> None:
+        for each in self._open:
+            each.close()
+
+
+class Reader:
+    """An instance that applies into a dictionary. `events` are all that it applied, in order."""
+
+    def __init__(self, exchange: Exchange, claims: Claims | None = None, **keys: Any) -> None:
+        self.source = exchange.source(**keys)
+        self.claims = claims or Claims()
+        self.stream = self.source.join(self.claims, lambda shape: route(shape), {})
+        exchange._open.append(self.stream)
+        self.rows: dict[str, str | None] = {}
+        self.events: list[tuple[str, str | None]] = []
+        self.meetings: dict[str, set[str]] = {}
+        self.commit_times: set[float] = set()
+
+    def step(self, *, ack: bool = True) -> ChangeBatch | Heartbeat | None:
+        found = self.stream.read(0.1)
+        if found is None:
+            return None
+        if isinstance(found, ChangeBatch):
+            self.commit_times.add(found.commit_time)
+            for each in found.steps:
+                self._apply(each)
+        assert isinstance(found.end, Shares)
+        self.claims.recorded.update(found.end.shares)
+        if ack:
+            self.stream.ack(found.end)
+        return found
+
+    def until(self, done: Any, limit: float = 40.0, *, ack: bool = True) -> None:
+        deadline = time.monotonic() + limit
+        while not done():
+            assert time.monotonic() < deadline, f"still waiting with {len(self.events)} events"
+            self.step(ack=ack)
+
+    def to_the_end(self) -> None:
+        end = self.source.end()
+        self.until(lambda: self.stream.reached(end, self.claims.recorded))
+
+    def fails(self, limit: float = 40.0) -> CdcflowError:
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            try:
+                self.step()
+            except CdcflowError as error:
+                return error
+        raise AssertionError("nothing failed")
+
+    def _apply(self, step: object) -> None:
+        if isinstance(step, Meeting):
+            arrived = self.meetings.setdefault(step.name, set())
+            arrived.add(step.share)
+            if arrived == step.shares:
+                self.rows.clear()
+                self.events.append(("truncate", None))
+                for share in arrived:
+                    self.stream.resume(share)
+        elif isinstance(step, Truncate) and step.routes:
+            self.rows.clear()
+            self.events.append(("truncate", None))
+        elif isinstance(step, Rows):
+            for frame in step.frames.values():
+                for op, before, after in frame.rows():
+                    row = after if after is not None else before
+                    assert row is not None
+                    key, value = row[0].decode(), row[1].decode() if after is not None else None  # type: ignore[union-attr]
+                    if op == ord("D"):
+                        self.rows.pop(key, None)
+                    else:
+                        self.rows[key] = value
+                    self.events.append((key, value))

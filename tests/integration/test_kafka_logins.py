@@ -1,0 +1,159 @@
+"""Brokers and a registry that let nobody in without TLS and a login: both sides by the command, right and wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.kafka_pairs import Through, through
+from tests.servers.cache import run_folder
+from tests.servers.certificates import Authority
+from tests.servers.database import Database, same
+from tests.servers.fleet import Fleet
+from tests.servers.kafka_security import USERS
+from tests.servers.kafka_server import Kafka
+from tests.servers.registry_gate import PASSWORD, Gate
+from tests.servers.registry_server import SchemaRegistry
+
+Between = Callable[..., Through]
+WRONG = "Wr0ng-Wort"
+
+
+@pytest.fixture(scope="module")
+def walled(fleet: Fleet) -> Iterator[Kafka]:
+    """A Kafka with SASL over TLS, for the tests of this module."""
+    kafka = fleet.bus.kafka_walled()
+    yield kafka
+    kafka.remove()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="cdcflow-gate-", dir=run_folder()))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    """Who signed the registry's certificate."""
+    return Authority(folder / "authority")
+
+
+@pytest.fixture
+def gate(schema_registry: SchemaRegistry, authority: Authority) -> Iterator[Gate]:
+    made = Gate(schema_registry.url, authority.sign("registry", "IP:127.0.0.1"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def between(
+    tmp_path: Path, walled: Kafka, gate: Gate, authority: Authority, source_db: Database, target_db: Database
+) -> Iterator[Between]:
+    """`between("PLAIN", "SCRAM-SHA-512")`: how the sides log in; the reader is another user than the writer."""
+    source_db.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    made: list[Through] = []
+
+    def make(out: str, into: str) -> Through:
+        def keys(user: str, mechanism: str) -> dict[str, Any]:
+            return {
+                "url": walled.url(user),
+                "sasl": {"mechanism": mechanism},
+                "tls": {"ca": str(walled.authority)},
+                "format": "avro",
+                "registry": {"url": gate.url(), "ca": str(authority.certificate)},
+            }
+
+        made.append(through(tmp_path, walled, source_db, target_db, out=keys("writer", out), into=keys("reader", into)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def with_source(way: Through, **keys: Any) -> None:
+    """Change what the applier is told of its source."""
+    way.into.write_config(source={**way.into.settings["source"], **keys})
+
+
+def with_target(way: Through, **keys: Any) -> None:
+    """Change what the publisher is told of its target."""
+    way.out.write_config(target={**way.out.settings["target"], **keys})
+
+
+def refused(way: Through, side: str, exit_code: int, *words: str) -> None:
+    """Assert that `run` ends with that code and an error that says what and what to do, without a password."""
+    commands = way.publishing if side == "out" else way.applying
+    done = commands.call("run", "--until-caught-up", exit_code=exit_code)
+    said = done.stdout + done.stderr
+    for word in (*words, "error:", "do:"):
+        assert word in said, f"{word!r} is not in:\n{said}"
+    assert "Traceback" not in said
+    for secret in (WRONG, PASSWORD, *USERS.values()):
+        assert secret not in said
+
+
+def test_rows_go_through_brokers_and_a_registry_that_are_verified_and_ask_for_logins(
+    between: Between, gate: Gate
+) -> None:
+    way = between("PLAIN", "SCRAM-SHA-256")
+    for commands, name in ((way.publishing, "target.registry"), (way.applying, "source.registry")):
+        found = json.loads(commands.call("check", "--json", exit_code=0).stdout)["findings"]
+        assert [each["level"] for each in found if each["name"] == name] == ["ok"]
+    way.publish()
+    way.source.execute("UPDATE t SET v = 'b'; INSERT INTO t VALUES (2, NULL)")
+    way.publish()
+    way.apply()
+    same(way.source, way.target, "t")
+    assert gate.passed
+    assert not gate.refused
+
+
+def test_an_applier_whose_login_or_certificates_are_wrong_ends_at_once_and_applies_nothing(
+    between: Between, walled: Kafka, gate: Gate, authority: Authority
+) -> None:
+    way = between("SCRAM-SHA-256", "SCRAM-SHA-512")
+    way.publish()
+    right = dict(way.into.settings["source"])
+    for keys, code, words in (
+        ({"url": walled.url("reader", WRONG)}, 5, ("the broker refuses the login", "sasl.mechanism")),
+        ({"sasl": {"mechanism": "PLAIN"}, "url": walled.url("reader", WRONG)}, 5, ("the broker refuses the login",)),
+        ({"tls": {"ca": str(authority.certificate)}}, 2, ("TLS with the broker failed", "ca")),
+        ({"registry": {"url": gate.url(WRONG), "ca": str(authority.certificate)}}, 5, ("does not let us in",)),
+        ({"registry": {"url": gate.url()}}, 2, ("certificate of the schema registry is not trusted", "registry.ca")),
+    ):
+        with_source(way, **{**right, **keys})
+        refused(way, "into", code, *words)
+        assert way.target.value("SELECT to_regclass('t')") is None
+    with_source(way, **right)
+    way.apply()
+    same(way.source, way.target, "t")
+
+
+def test_a_publisher_whose_login_or_certificates_are_wrong_ends_at_once_and_publishes_nothing(
+    between: Between, walled: Kafka, gate: Gate, authority: Authority
+) -> None:
+    way = between("SCRAM-SHA-512", "PLAIN")
+    right = dict(way.out.settings["target"])
+    for keys, code, words in (
+        ({"url": walled.url("writer", WRONG)}, 5, ("the broker refuses the login", "sasl.mechanism")),
+        ({"tls": {"ca": str(authority.certificate)}}, 2, ("TLS with the broker failed", "ca")),
+        ({"registry": {"url": gate.url(WRONG), "ca": str(authority.certificate)}}, 5, ("does not let us in",)),
+        ({"registry": {"url": gate.url()}}, 2, ("certificate of the schema registry is not trusted", "registry.ca")),
+    ):
+        with_target(way, **{**right, **keys})
+        refused(way, "out", code, *words)
+        assert way.topic("public.t") not in walled.topics()
+    with_target(way, **right)
+    way.publish()
+    way.apply()
+    same(way.source, way.target, "t")

@@ -1,0 +1,181 @@
+"""The two threads of an instance that shares its source, one turn at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cdcflow.errors import SourceUnavailable, Unavailable
+from cdcflow.flow import gatherings
+from cdcflow.flow.gatherings import Gatherings
+from cdcflow.flow.inbox import Fill, Inbox
+from cdcflow.flow.progress import Fanout, Report
+from cdcflow.flow.sharing import Handover, Membership, SharedRun
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Truncate
+from cdcflow.model.position import Position, Share, Shares
+from cdcflow.model.sharing import Arrival
+
+
+class Recorded:
+    """A target that notes the positions that it records."""
+
+    address = "here"
+
+    def __init__(self) -> None:
+        self.positions: list[str] = []
+
+    def heartbeat(self, position: Position) -> None:
+        self.positions.append(str(position))
+
+    def flush(self, *, force: bool) -> None:
+        return None
+
+
+def at(**places: int) -> Heartbeat:
+    return Heartbeat(Shares({name: Share(1, place) for name, place in places.items()}), 0.0)
+
+
+class One:
+    """A member without threads."""
+
+    def __init__(self) -> None:
+        self.target = Recorded()
+        settings = SimpleNamespace(pipeline="p", fill=Fill(), read_ahead_bytes=1 << 20)
+        parts = cast("Any", SimpleNamespace(settings=settings, target=self.target, stop=threading.Event()))
+        nothing = cast("Any", None)
+        self.member = Membership(parts, nothing, nothing, nothing, cast("Any", SimpleNamespace(progress=lambda: None)))
+        self.inbox = self.member._inbox
+        self.later: Callable[[], None] | None = None  # called just behind a look that found nothing
+        self.member._gatherings = Gatherings(parts, nothing, nothing)
+        self.member._looked_at = 0.0
+        self.handover = Handover(lambda names: {}, threading.Event())
+
+    def take(self, fill: Fill, wait: float) -> ChangeBatch | Heartbeat | None:
+        found = self.inbox.take(fill, 0.0)
+        if found is None and self.later is not None:
+            later, self.later = self.later, None
+            later()
+        return found
+
+    def turn(self) -> None:
+        self.member._inbox = cast("Inbox", SimpleNamespace(take=self.take))
+        self.member._turn(cast("Any", None), self.handover, None)
+
+
+def test_shares_are_not_given_while_something_that_was_put_a_moment_ago_is_not_applied() -> None:
+    one = One()
+
+    def read_and_asked() -> None:
+        one.inbox.put(at(a=7))
+        one.handover._asked.set()
+
+    one.later = read_and_asked
+    one.turn()
+    assert one.handover.wanted
+    one.turn()
+    one.turn()
+    assert not one.handover.wanted
+    assert one.target.positions == ['{"a":[1,7]}']
+
+
+def test_where_a_share_begins_is_on_record_at_once() -> None:
+    one = One()
+    one.inbox.put(at(a=50))
+    one.turn()
+    assert one.target.positions == ['{"a":[1,50]}']
+    one.inbox.put(at(a=51))
+    one.turn()
+    assert len(one.target.positions) == 1
+    one.inbox.put(at(a=51, b=9))
+    one.turn()
+    assert one.target.positions[1:] == ['{"a":[1,51],"b":[1,9]}']
+
+
+class Met:
+    """A store in which the shares `come` have come to the one meeting."""
+
+    def __init__(self, *come: Arrival) -> None:
+        self.come = list(come)
+
+    def arrived(self, pipeline: str, meeting: str) -> list[Arrival]:
+        return self.come
+
+    def shares(self, pipeline: str) -> dict[str, Share]:
+        return {}
+
+
+def test_whom_a_meeting_waits_for_is_told_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr(gatherings, "log", SimpleNamespace(warning=lambda what, **more: told.append(more)))
+    monkeypatch.setattr(gatherings, "LOOK_EVERY_SECONDS", -1.0)
+    parts = cast("Any", SimpleNamespace(settings=SimpleNamespace(pipeline="p")))
+    met = Gatherings(
+        parts, cast("Any", Met(Arrival("t/0", 5))), cast("Any", SimpleNamespace(ends=lambda _: {"t/1": 3}))
+    )
+    met.expect(Meeting("m", "t/0", 5, frozenset({"t/0", "t/1"}), Truncate((), cascade=False, restart_identity=False)))
+    met.attend({"t/0": Share(1, 4)}, lambda places, then: None)
+    assert told == []
+    monkeypatch.setattr(gatherings, "TELL_EVERY_SECONDS", 0.0)
+    met.attend({"t/0": Share(1, 4)}, lambda places, then: None)
+    assert [each["missing"] for each in told] == ["t/1"]
+
+
+class Silent:
+    """A bus that can be joined, and brings nothing but a failure; with it the target and the store of the instance."""
+
+    address = "here"
+
+    def __init__(self, *, joined: bool) -> None:
+        self.joined, self.joins = joined, 0
+
+    def join(self, *_: object) -> Silent:
+        self.joins += 1
+        if not self.joined:
+            raise SourceUnavailable("the bus is away")
+        return self
+
+    def read(self, wait: float) -> None:
+        raise SourceUnavailable("the bus is away")
+
+    def tables(self, pipeline: str) -> dict[int, object]:
+        return {}
+
+    def claim(self, *_: object) -> dict[str, Share]:
+        return {}
+
+    def nothing(self, *_: object, **__: object) -> None: ...
+
+    migrate = begin = heartbeat = flush = ack = release = close = idle = nothing
+
+
+class Joins(Silent):
+    """The store: what is joined there is the pipeline's record."""
+
+    def join(self, *_: object) -> int:  # type: ignore[override]
+        return 1
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_bus_that_stays_away_ends_the_instance_as_temporary_after_few_and_fewer_attempts(joined: bool) -> None:
+    bus = Silent(joined=joined)
+    settings = SimpleNamespace(pipeline="p", fill=Fill(), read_ahead_bytes=1 << 20, outage=0.8, owner={})
+    parts = cast(
+        "Any",
+        SimpleNamespace(
+            settings=settings,
+            source=bus,
+            target=bus,
+            store=Joins(joined=True),
+            observer=Fanout(),
+            report=Report(),
+            stop=threading.Event(),
+        ),
+    )
+    with pytest.raises(Unavailable) as raised:
+        SharedRun(parts).run()
+    assert raised.value.exit_code == 75
+    assert bus.joins < 10

@@ -1,0 +1,217 @@
+"""A member of a group over a client that does in one call what a real one does only now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from confluent_kafka import TopicPartition
+
+from cdcflow.bus.formats import MEETING, SCHEMA
+from cdcflow.bus.kafka.letters import DeadLetters
+from cdcflow.bus.kafka.partitions import Cluster
+from cdcflow.bus.kafka.starts import Starts
+from cdcflow.bus.kafka.stream import KafkaStream
+from cdcflow.bus.kafka.watch import TopicWatch
+from cdcflow.bus.reading import Reading
+from cdcflow.model.change import ChangeBatch, Meeting
+from cdcflow.model.position import Share, Shares
+from tests.unit.bus_double import FORMAT, Told, route_of, said, table
+from tests.unit.test_bus_reading import in_order
+
+TOPIC = "p.public.t"
+TWO = table("id", "v")
+
+
+@dataclass
+class Sent:
+    """A message as the client hands it over."""
+
+    number: int  # of the partition
+    place: int
+    body: bytes | None = None
+    more: Sequence[tuple[str, bytes]] = ()
+
+    def topic(self) -> str:
+        return TOPIC
+
+    def partition(self) -> int:
+        return self.number
+
+    def offset(self) -> int:
+        return self.place
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes | None:
+        return self.body
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [(SCHEMA, b"two"), *self.more]
+
+    def error(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1000
+
+
+def row(partition: int, offset: int) -> Sent:
+    return Sent(partition, offset, said("c", {"id": str(100 * partition + offset), "v": "a"}))
+
+
+def meeting(partition: int, offset: int, of: int) -> Sent:
+    return Sent(partition, offset, said("t", None), [(MEETING, b"m%d/%d" % (offset, of))])
+
+
+@dataclass
+class Client:
+    """A consumer whose `poll` and `consume` return what stands in `script`; a callable in it is called on the way, as
+    the real one calls about the group."""
+
+    script: list[list[Sent | Callable[[], None]]] = field(default_factory=list)
+    sought: list[tuple[int, int]] = field(default_factory=list)
+    assigned: Any = None
+    revoked: Any = None
+
+    def subscribe(self, topics: list[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        self.assigned, self.revoked = on_assign, on_revoke
+
+    def _next(self) -> list[Sent]:
+        steps = self.script.pop(0) if self.script else []
+        found: list[Sent] = []
+        for step in steps:
+            if isinstance(step, Sent):
+                found.append(step)
+            else:
+                step()
+        return found
+
+    def poll(self, wait: float) -> Sent | None:
+        return next(iter(self._next()), None)
+
+    def consume(self, count: int, timeout: float) -> list[Sent]:
+        return self._next()
+
+    def seek(self, to: TopicPartition) -> None:
+        self.sought.append((to.partition, to.offset))
+
+    def give(self, *partitions: int) -> None:
+        self.assigned(self, [TopicPartition(TOPIC, number) for number in partitions])
+
+    def take(self, *partitions: int) -> None:
+        self.revoked(self, [TopicPartition(TOPIC, number) for number in partitions])
+
+    def get_watermark_offsets(self, of: TopicPartition, cached: bool) -> None:
+        return None
+
+    def incremental_assign(self, partitions: Any) -> None: ...
+
+    def incremental_unassign(self, partitions: Any) -> None: ...
+
+    def pause(self, partitions: Any) -> None: ...
+
+    def resume(self, partitions: Any) -> None: ...
+
+
+class Topics:
+    """The one topic, always there; every partition of it begins at 0 and has grown to 50."""
+
+    def begin(self) -> list[str]:
+        return [TOPIC]
+
+    def look(self, *, urgent: bool = False) -> None:
+        return None
+
+    def starts(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(partitions, 0)
+
+    def ends(self, partitions: Sequence[tuple[str, int]], *, committed: bool = True) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(partitions, 50)
+
+
+class Letters:
+    def deliver(self, letters: Sequence[object]) -> None: ...
+
+
+class Claimed:
+    """Claims of a group's first member."""
+
+    def take(self, names: Sequence[str]) -> Mapping[str, Share]:
+        return {name: Share(1, 0) for name in names}
+
+    def give(self, names: Sequence[str]) -> None: ...
+
+    def lost(self, names: Sequence[str]) -> None: ...
+
+
+def starts(begin: Any = "earliest", partitions: int = 2) -> Starts:
+    return Starts(cast("Cluster", Topics()), begin, {TOPIC: partitions}, "here")
+
+
+def stream_of(client: Client) -> KafkaStream:
+    topics = cast("TopicWatch", Topics())
+    reading = Reading(FORMAT, Told((TWO, "two")), route_of, {})
+    letters = cast("DeadLetters", Letters())
+    return KafkaStream(lambda heard: cast("Any", client), topics, starts(), reading, letters, Claimed(), "here")
+
+
+def ids(*pieces: object) -> list[int]:
+    return [
+        int(after[0])
+        for piece in pieces
+        if isinstance(piece, ChangeBatch) and not isinstance(piece.steps[0], Meeting)
+        for _, _, after in in_order(piece.steps)
+        if after is not None
+    ]
+
+
+def test_messages_that_come_with_the_revocation_of_another_partition_are_read() -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    client.script = [[row(0, 0)], [row(0, 1), row(1, 0), lambda: client.take(1), row(0, 2)]]
+
+    assert ids(stream.read(0.0), stream.read(0.0)) == [0, 1, 2]
+
+
+def test_what_was_skipped_at_a_meeting_is_read_behind_it_also_where_later_messages_are_at_hand() -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    met = [meeting(0, 0, 2), row(0, 1), meeting(1, 0, 2), row(0, 2), row(1, 1)]
+    client.script = [[met[0]], [*met[1:]]]
+    pieces = [stream.read(0.0), stream.read(0.0)]
+    assert sum(isinstance(piece, ChangeBatch) for piece in pieces) == 2
+    for number in (0, 1):
+        stream.resume(f"{TOPIC}/{number}")
+    # The client brings again what is behind the place that was sought.
+    client.script = [[], [], [row(0, 1)], [row(0, 2), row(1, 1)]]
+    rows = ids(*(stream.read(0.0) for _ in range(4)))
+
+    assert sorted(rows) == [1, 2, 101]
+    assert client.sought == [(0, 1), (1, 1)]
+
+
+def test_a_partition_that_was_empty_when_it_was_claimed_first_is_not_begun_at_its_end_by_the_next_owner() -> None:
+    name = f"{TOPIC}/0"
+
+    assert starts("latest").of({name: Share(1, 0)}) == {name: 50}
+    assert starts("latest").of({name: Share(0, 0)}) == {name: 50}
+    assert starts("latest").of({name: Share(2, 0)}) == {name: 0}
+    assert starts("earliest").of({name: Share(1, 0)}) == {name: 0}
+
+
+def test_the_end_names_what_is_held(  # a share that was taken is in no position any more
+) -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    client.script = [[row(0, 0)], [lambda: client.take(1)]]
+    piece = stream.read(0.0)
+
+    assert piece is not None
+    assert isinstance(piece.end, Shares)
+    assert set(piece.end.shares) == {f"{TOPIC}/0"}

@@ -1,0 +1,74 @@
+"""What of a queue may be published once more, and which confirms are open."""
+
+from __future__ import annotations
+
+from cdcflow.bus.rabbitmq.confirms import Confirms
+from cdcflow.bus.rabbitmq.doubts import Doubts, Place, place_of
+
+
+def said(
+    doubts: Doubts, generation: int, number: int, run: str | None, row: int, *, sealed: int = 0, copied: bool = False
+):
+    place = Place(generation, number, sealed, row, 0)
+    return doubts.doubled(place, (run.encode(), b"s") if run else None, copied=copied)
+
+
+def test_what_an_earlier_session_published_is_known_when_it_comes_again() -> None:
+    doubts = Doubts()
+    assert not any(said(doubts, 1, n, "a", n) for n in (1, 2, 3))
+    assert said(doubts, 2, 1, "a", 1)
+    assert said(doubts, 2, 2, "a", 2)
+    assert said(doubts, 2, 3, "a", 3)
+    assert not said(doubts, 2, 4, "a", 4)
+    assert not said(doubts, 2, 5, "b", 1)
+
+
+def test_from_the_first_new_change_on_nothing_is_a_repetition() -> None:
+    doubts = Doubts()
+    for number, run in enumerate("abc", 1):
+        said(doubts, 1, number, run, 1)
+    assert said(doubts, 2, 1, "a", 1)
+    # Of a transaction that came in pieces: it has no position, and is applied again, so the later ones must be too.
+    assert not said(doubts, 2, 2, None, 1)
+    assert not said(doubts, 2, 3, "c", 1)
+
+
+def test_copied_rows_neither_repeat_nor_end_a_repetition() -> None:
+    doubts = Doubts()
+    said(doubts, 1, 1, "a", 1)
+    assert not said(doubts, 2, 1, None, 1, copied=True)
+    assert said(doubts, 2, 2, "a", 1)
+
+
+def test_what_the_checkpoint_is_past_is_forgotten() -> None:
+    doubts = Doubts()
+    for number in range(1, 1001):
+        said(doubts, 1, number, str(number), 1, sealed=max(0, number - 3))
+    assert len(doubts.open()) <= 4
+    assert not said(doubts, 2, 1, "5", 1)
+
+
+def test_a_session_that_fails_twice_is_known_by_both() -> None:
+    doubts = Doubts()
+    for number, run in enumerate("abc", 1):
+        said(doubts, 1, number, run, 1)
+    assert said(doubts, 2, 1, "a", 1)
+    assert said(doubts, 3, 1, "a", 1)
+    assert said(doubts, 3, 2, "b", 1)
+    assert said(doubts, 3, 3, "c", 1)
+    assert not said(doubts, 3, 4, "d", 1)
+
+
+def test_places_grow_from_session_to_session() -> None:
+    earlier, later = place_of(b"1700000000/2000000000/0/1/0/0"), place_of(b"1700000001/1/0/1/0/0")
+    assert earlier.whole < later.whole < 2**63
+
+
+def test_confirms_in_any_order_leave_nothing_open() -> None:
+    confirms = Confirms()
+    confirms.sent = 10
+    for tag, multiple in ((3, False), (5, True), (9, False), (7, False), (6, False)):
+        confirms.confirm(tag, multiple=multiple)
+    assert confirms.waiting == 2
+    confirms.confirm(10, multiple=True)
+    assert confirms.waiting == 0
