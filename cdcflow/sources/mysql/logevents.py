@@ -40,6 +40,9 @@ HARMLESS: Final = frozenset({STOP, 5, 9, 11, 13, 14, 17, 29, 35, 36, 37, 160, 16
 # An event of another type with this flag may be passed by without understanding it.
 IGNORABLE: Final = 0x80
 
+# What LOAD DATA has in its head beside a query's fields: the file's number, two places in the text, duplicates.
+_LOAD_FIELDS: Final = 13
+
 _CHECKSUM_CRC32: Final = 1
 _MOST_UNPACKED: Final = 1 << 30
 _PAYLOAD_PIECE: Final = 1 << 20
@@ -135,16 +138,17 @@ def has_checksums(body: bytes) -> bool:
 
 
 def query(kind: int, body: bytes) -> Query:
-    """Read a statement, MariaDB's compressed one too."""
-    if len(body) < 13:
+    """Read a statement, MariaDB's compressed one and LOAD DATA too."""
+    head = 13 + (_LOAD_FIELDS if kind == EXECUTE_LOAD else 0)
+    if len(body) < head:
         raise MessageError("a query event is too short")
     database_size, error = body[8], int.from_bytes(body[9:11], "little")
-    status_end = 13 + int.from_bytes(body[11:13], "little")
+    status_end = head + int.from_bytes(body[11:13], "little")
     database = body[status_end : status_end + database_size]
     start = status_end + database_size + 1
     if start > len(body):
         raise MessageError("a query event ends before its statement")
-    session = _session(body[13:status_end])
+    session = _session(body[head:status_end])
     sql = body[start:]
     return Query(
         database.decode("utf-8", "replace"),

@@ -134,7 +134,7 @@ class MysqlStream:
         elif kind == COMMIT:
             self._decoder.hold(False)
             self._emit_open(complete=True)
-        elif kind in (logevents.QUERY, logevents.MARIADB_QUERY_COMPRESSED):
+        elif kind in (logevents.QUERY, logevents.MARIADB_QUERY_COMPRESSED, logevents.EXECUTE_LOAD):
             self._query(logevents.query(kind, body))
         elif kind == logevents.GTID_TAGGED:
             source, number, commit_us = logevents.tagged_gtid(body)
@@ -161,8 +161,6 @@ class MysqlStream:
             self._failure = SourceUnavailable("the source ended the reading of its log", at=self._at, why=why)
         elif kind == logevents.INCIDENT:
             self._failure = self._undecodable("the source's log says that something is missing from it (INCIDENT)")
-        elif kind == logevents.EXECUTE_LOAD:
-            self._failure = self._statement_based("LOAD DATA", "")
         elif kind not in logevents.HARMLESS and not flags & logevents.IGNORABLE:
             self._failure = self._undecodable(f"an event of a type that is not known ({kind})")
 
@@ -266,6 +264,7 @@ class MysqlStream:
         self._emit_whole()
         self._collect()
         if not one_phase:
+            self._prepared.limit(self._steps, self._at)
             _, begun = divmod(self._decoder.serial(), 1 << OFFSET_BITS)
             self._prepared.put(xid, self._steps, (self._reach.file, begun))
             self._steps = []
