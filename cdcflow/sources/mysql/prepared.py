@@ -35,7 +35,7 @@ class Prepared:
         held = sum(_size(each) for each in self._steps.values()) + _size(steps)
         if held > self._most:
             raise OperatorError(
-                "an XA transaction is larger than the memory for those that are not committed yet",
+                "XA transactions that are not committed yet are larger than the memory for them",
                 at=at,
                 why=f"more than {self._most // 1_000_000} MB wait for XA COMMIT",
                 do="raise `memory:` in the configuration",

@@ -32,6 +32,9 @@ SPARED = 20
 # A transaction larger than this goes on in pieces; a sixteenth of the memory budget at the most.
 LARGEST_PIECE_BYTES = 16 * 1024 * 1024
 
+# Of the memory budget, what rows of prepared XA transactions may have until somebody commits them.
+PREPARED_PART = 4
+
 
 class MysqlSource:
     """Implements `model.ports.Source`."""
@@ -190,6 +193,7 @@ class MysqlSource:
                 shapes=self._shapes(),
                 reaches=self.reaches_others,
                 piece_bytes=min(LARGEST_PIECE_BYTES, self._context.batch_max_bytes, self._context.memory_bytes // 16),
+                prepared_bytes=self._context.memory_bytes // PREPARED_PART,
             )
         except BaseException:
             connection.close()

@@ -39,19 +39,21 @@ class MysqlStream:
         shapes: Shapes,
         reaches: Callable[[TableName], bool],
         piece_bytes: int,
+        prepared_bytes: int,
     ) -> None:
         """Read on from `start`, which `connection` was opened at.
 
         server: the identity of the server that is there.
         reaches: whether a statement that names this table may change others (a view, a trigger).
         piece_bytes: where a large transaction is cut into pieces.
+        prepared_bytes: what rows of prepared transactions may have, all together.
         """
         self._connection = connection
         self._at = f"source {connection.address}"
         self._decoder = Decoder(piece_bytes)
         self._decoder.checked(connection.checksums)
         self._statements = Statements(connection.flavour, shapes.charsets, reaches, lower_names=shapes.lower_names)
-        self._prepared = Prepared(piece_bytes * 4)
+        self._prepared = Prepared(prepared_bytes)
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
         self._cut = False  # pieces of the open transaction were given out

@@ -1,0 +1,84 @@
+"""Events of the log that come once in a while, written by real servers: each is read, or stops the run by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.mysql_pairs import Pair, pair
+from tests.servers.fleet import Fleet
+from tests.servers.mysql_session import rows
+
+BOTH = pytest.mark.parametrize("made", ["mysql-postgres", "mariadb-postgres"], indirect=True)
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest, tmp_path: Path, fleet: Fleet) -> Iterator[Pair]:
+    with pair(tmp_path, fleet, request.param) as found:
+        yield found
+
+
+@BOTH
+def test_load_data_that_the_log_holds_as_text_stops_for_a_followed_table_only(made: Pair, tmp_path: Path) -> None:
+    """The event of LOAD DATA is not a statement's: its head is longer."""
+    data = tmp_path / "rows.csv"
+    data.write_text("7,7\n8,8\n")
+    made.source.execute(
+        "CREATE TABLE loaded (id int PRIMARY KEY, v int); INSERT INTO loaded VALUES (1, 1);"
+        "CREATE TABLE elsewhere (id int PRIMARY KEY, v int); CREATE TABLE ok (id int PRIMARY KEY)"
+    )
+    made.folder.write_rules(f"{made.schema}.*", {"match": f"{made.schema}.elsewhere", "exclude": True})
+    made.run()
+
+    def load(table: str) -> None:
+        with made.source.connect(local_infile=True) as writer:
+            rows(writer, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            rows(writer, "SET SESSION binlog_format = 'STATEMENT'")
+            rows(writer, f"LOAD DATA LOCAL INFILE '{data}' INTO TABLE {table} FIELDS TERMINATED BY ','")
+
+    load("elsewhere")
+    made.source.execute("INSERT INTO ok VALUES (1)")
+    made.run()
+    assert made.there("ok") == [(1,)]
+    assert made.source.query("SELECT id FROM elsewhere ORDER BY 1") == [(7,), (8,)]
+
+    load("loaded")
+    made.source.execute("INSERT INTO ok VALUES (2)")
+    said = made.run(exit_code=5)
+    assert "rows were changed by a statement that the log holds as text (LOAD)" in said
+    assert f"table {made.schema}.loaded" in said
+    assert "behind position binlog." in said
+    assert made.there("loaded") == [(1, 1)]
+    assert made.there("ok") == [(1,)]
+    made.commands.call("resync", f"{made.schema}.loaded", exit_code=0)
+    made.run()  # the statement stands before the copy now
+    assert made.there("loaded") == [(1, 1), (7, 7), (8, 8)]
+    assert made.there("ok") == [(1,), (2,)]
+
+
+@BOTH
+def test_prepared_transactions_that_together_pass_the_memory_stop_the_run(made: Pair) -> None:
+    """None of them is large: each is less than a piece, and a quarter of the memory may wait."""
+    made.source.execute("CREATE TABLE x (id int PRIMARY KEY, v longtext); CREATE TABLE ok (id int PRIMARY KEY)")
+    made.folder.write_config(memory="64MB")
+    made.run()
+    names = [f"{made.folder.name}-{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        with made.source.connect() as writer:
+            rows(writer, f"XA START '{name}'; INSERT INTO x VALUES ({number}, repeat('x', 3000000)); XA END '{name}'")
+            rows(writer, f"XA PREPARE '{name}'")
+    made.source.execute("INSERT INTO ok VALUES (1)")
+    try:
+        said = made.run(exit_code=5)
+        assert "more than 16 MB wait for XA COMMIT" in said
+        assert "raise `memory:` in the configuration" in said
+        assert made.there("ok") == []
+    finally:
+        for name in names:
+            made.source.execute(f"XA COMMIT '{name}'")
+    made.folder.write_config(memory=None)  # with room for them
+    made.run()
+    assert made.there("x", "id, char_length(v)") == [(number, 3_000_000) for number in range(6)]
+    assert made.there("ok") == [(1,)]
