@@ -22,7 +22,7 @@ class Lane:
     """The rows of one table in one shape, since the last step.
 
     number: of its frames. route: None where the rules leave the table out. own_key: the publisher's key is the one
-    that the rules have here; else a row may change the latter in place.
+    that the rules have here; else a row may change the latter in place. used: it has brought rows.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Lane:
         "route",
         "shape",
         "topic",
+        "used",
     )
 
     def __init__(self, number: int, topic: str, shape: Table, fingerprint: bytes | None, route: Route | None) -> None:
@@ -49,7 +50,7 @@ class Lane:
         self.route: Route | None = None
         self.keyed = self.own_key = True
         self.appends = False
-        self.plain = False
+        self.plain = self.used = False
         self.clear()
         if route is not None:
             self.point(route)
@@ -92,6 +93,7 @@ class Lane:
             idempotent=True,
         )
         self.clear()
+        self.used = True
         return made
 
 

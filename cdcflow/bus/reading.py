@@ -53,6 +53,15 @@ class _TakeFirst(Exception):  # noqa: N818 - a word between two methods, not a f
     """What was collected has to be taken before the message is read."""
 
 
+class _Emptied(Exception):  # noqa: N818 - as before
+    """A message says no more of a table than that it was emptied."""
+
+    def __init__(self, route: Route | None) -> None:
+        """`route`: as the target has the table, None where it has none."""
+        emptied = route is not None and route.on_truncate is not OnTruncate.IGNORE
+        self.then = Truncate((route,), cascade=False, restart_identity=False) if emptied and route else None
+
+
 AGAIN: Final = "again"
 
 
@@ -138,6 +147,8 @@ class Reading:
                 self._row(lane, op, before, after)
         except _TakeFirst:
             return AGAIN
+        except _Emptied as emptied:
+            return emptied.then
         except DecodeError as error:
             self._unreadable(error, topic, share, place, key, value, headers)
         except (AttributeError, TypeError):
@@ -237,9 +248,15 @@ class Reading:
 
     def _truncate(self, lane: Lane, topic: str, share: str, place: int, headers: dict[str, bytes]) -> Alone | None:
         assert lane.route is not None
+        state = self._tables[lane.shape.id]
+        if lane.fingerprint is None and not lane.used and not lane.ops:
+            # Such a message has no key: where the table is not known yet, the rows that come tell more of it.
+            self._unlearn(lane)
+            if lane.shape.id not in self._there and lane.shape.id not in self._tables:
+                return None
         if lane.route.on_truncate is OnTruncate.IGNORE:
             return None  # nothing happens there, so nobody is waited for
-        then = Truncate((self._tables[lane.shape.id].route,), cascade=False, restart_identity=False)
+        then = Truncate((state.route,), cascade=False, restart_identity=False)
         return self._meeting(topic, share, place, headers.get(MEETING), then)
 
     def _meeting(self, topic: str, share: str, place: int, mark: bytes | None, then: Truncate | None) -> Alone | None:
@@ -303,6 +320,11 @@ class Reading:
         table = self._format.described(topic, key, value)
         table = replace(table, id=number_of(table.name), version=1)
         state = self._tables.get(table.id)
+        known = state.route if state is not None else self._there.get(table.id)
+        if not table.columns:
+            raise _Emptied(known)
+        if key is None and known is not None:  # that a table was emptied is said without a key
+            table = _keyed(table, known.source)
         if state is not None and mark is None:
             for lane in state.lanes:
                 if lane.shape == table:
@@ -317,6 +339,16 @@ class Reading:
                 self._change(state, replace(table, columns=table.columns + rest, version=now.version + 1))
             self._join(state, lane)
         return lane
+
+    def _unlearn(self, lane: Lane) -> None:
+        """Forget a lane that has no rows, and the table where it has no other."""
+        self._marked = {mark: one for mark, one in self._marked.items() if one is not lane}
+        self._last = {topic: one for topic, one in self._last.items() if one is not lane}
+        self._at = {at: one for at, one in self._at.items() if one is not lane}
+        state = self._tables[lane.shape.id]
+        state.lanes.remove(lane)
+        if not state.lanes:
+            del self._tables[lane.shape.id]
 
     def _made(self, topic: str, table: Table, fingerprint: bytes | None, mark: bytes | None) -> Lane:
         self._numbers += 1
@@ -398,3 +430,13 @@ class Reading:
         if not self._dead_letters:
             raise found from None
         self.letters.append(Letter(topic, share, place, key, value, headers or (), found))
+
+
+def _keyed(table: Table, known: Table) -> Table:
+    """Return a table that tells of no key with the one that it is known to have."""
+    key = known.key
+    if table.key or not set(key) <= set(table.column_names):
+        return table
+    needed = {column.name for column in known.columns if column.name in key and not column.nullable}
+    columns = tuple(replace(each, nullable=each.nullable and each.name not in needed) for each in table.columns)
+    return replace(table, columns=columns, key=key, primary_key=key)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cdcflow.errors import TargetUnavailable
 from cdcflow.flow import shapes
 from cdcflow.flow.parts import Parts
-from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step
+from cdcflow.model.change import ChangeBatch, Rows, SchemaChange, Step, Truncate
 from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.position import Shares
 from cdcflow.model.route import Route
@@ -46,7 +46,8 @@ class Shaping:
         return self._parts.rules.route(table)
 
     def prepare(self, batch: ChangeBatch, applied: Shares) -> ChangeBatch:
-        """Make and alter what the batch's rows need, and return the batch without that.
+        """Make and alter what the batch's rows need, and return the batch without that. A table that is emptied before
+        its first row came is made as well.
 
         `applied` is the position before it, which stays: altering first is harmless to rows of the older shape, which
         are written by name.
@@ -59,10 +60,9 @@ class Shaping:
             if isinstance(step, SchemaChange):
                 self._alter(step, applied)
             else:
-                if isinstance(step, Rows):
-                    for frame in step.frames.values():
-                        if frame.route.source.id not in self._known:
-                            self._make(frame.route)
+                for route in _written(step):
+                    if route.source.id not in self._known:
+                        self._make(route)
                 rest.append(step)
         batch.steps = rest
         return batch
@@ -133,6 +133,13 @@ class Shaping:
         if ruled is None or ruled.target != record.target:
             return None
         return replace(shapes.as_before(ruled, before), target=record.target)
+
+
+def _written(step: Step) -> list[Route]:
+    """Return where a step writes something."""
+    if isinstance(step, Rows):
+        return [frame.route for frame in step.frames.values()]
+    return list(step.routes) if isinstance(step, Truncate) else []
 
 
 def altered(route: Route) -> TargetUnavailable:

@@ -266,6 +266,8 @@ class Membership:
 
     def _go_behind(self, places: Mapping[str, int], then: ChangeBatch | None) -> None:
         """Move our shares behind a meeting, with what happens there where that falls to us."""
+        if then is not None:
+            then = self._shaping.prepare(then, Shares(dict(self._applied)))
         self._applied = {
             name: replace(at, place=max(at.place, places.get(name, at.place))) for name, at in self._applied.items()
         }

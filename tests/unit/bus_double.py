@@ -107,6 +107,17 @@ class Texts:
         return _Reader(table)
 
 
+class Numbered(Texts):
+    """The same, where a message's columns are its schema. A truncate has no key and says `after` to tell them."""
+
+    def mark(self, value: bytes) -> bytes | None:
+        return ",".join(json.loads(value)["after"]).encode()
+
+    def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
+        names = json.loads(value)["after"]
+        return replace(table(*names, key=() if key is None else ("id",)), id=number_of(TableName("public", "t")))
+
+
 def said(op: str, after: Row | None = None, before: Row | None = None) -> bytes:
     """Return a message's value."""
     return json.dumps({"op": op, "after": after, "before": before}).encode()

@@ -18,7 +18,7 @@ from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Mode, OnTruncate, Route
 from cdcflow.model.schema import Table, TableName
-from tests.unit.bus_double import FORMAT, Told, of, route_of, said, table
+from tests.unit.bus_double import FORMAT, Numbered, Told, of, route_of, said, table
 
 ID = number_of(TableName("public", "t"))
 TWO = table("id", "v")
@@ -297,3 +297,40 @@ def test_where_the_rules_ignore_a_truncate_nobody_is_waited_for() -> None:
     assert bus.bring(said("t"), "two", share="t/0", meeting=b"m/2") is None
     bus.bring(said("c", {"id": 2, "v": "a"}), "two")
     assert len(bus.rows()) == 2
+
+
+class Registered:
+    """A reading of messages that name their schema by number, as Debezium's in Avro do; a truncate has no key."""
+
+    def __init__(self, there: dict[int, Route] | None = None) -> None:
+        self.reading = Reading(Numbered(), Told(), route_of, there or {})
+
+    def bring(self, value: bytes, key: bytes | None = b"k") -> Any:
+        return self.reading.add("t", "t/0", 0, key, value, None)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_truncate_without_a_key_does_not_take_the_table_for_one_without_a_key(known: bool) -> None:
+    of_target = replace(table("id", "v"), id=ID, version=1)
+    bus = Registered({ID: route_of(of_target)} if known else None)
+    alone = bus.bring(said("t", {"id": None, "v": None}), key=None)
+    assert isinstance(alone, Truncate) if known else alone is None
+    bus.bring(said("c", {"id": 1, "v": "a"}))
+    (rows,) = bus.reading.take()[0]
+    assert isinstance(rows, Rows)
+    (frame,) = rows.frames.values()
+    assert frame.route.key == ("id",)
+    emptied = bus.bring(said("t", {"id": None, "v": None}), key=None)
+    assert isinstance(emptied, Truncate)
+    assert [route.key for route in emptied.routes] == [("id",)]
+
+
+def test_a_truncate_that_tells_nothing_of_its_table_empties_what_is_there() -> None:
+    emptied = b'{"before":null,"after":null,"source":{"schema":"public","table":"t"},"op":"t"}'
+    there = {ID: route_of(replace(TWO, id=ID, version=1))}
+    for known in ({}, there):
+        reading = Reading(decoding(Decoding()), Told(), route_of, known)
+        alone = reading.add("x.public.t", "t/0", 0, None, emptied, None)
+        assert alone == (Truncate((there[ID],), cascade=False, restart_identity=False) if known else None)
+        reading.add("x.public.t", "t/0", 1, b'{"id":1}', b'{"before":null,"after":{"id":1,"v":"a"},"op":"c"}', None)
+        assert reading.take()[1] == 1

@@ -42,7 +42,8 @@ class JsonFormat:
 
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """See `bus.formats.Format`. Without a schema part, what the values look like, together with what earlier ones
-        of the topic did: a column that was NULL at first stays text."""
+        of the topic did: a column that was NULL at first stays text. A table of which nothing was told but that it was
+        emptied has no columns."""
         part = jsonschemas.schema_of(value)
         message = jsonschemas.parsed(value)
         body = message.get("payload") if part and isinstance(message, dict) else message
@@ -57,7 +58,7 @@ class JsonFormat:
         else:
             # A truncate has no row: the table is what earlier messages said.
             looks = self._looks.setdefault(topic, {})
-            if not isinstance(row, dict) and not looks:
+            if not isinstance(row, dict) and not looks and change.get("op") != "t":
                 raise DecodeError("the message has neither a schema nor a row", at=f"topic {topic}")
             row = row if isinstance(row, dict) else {}
             for name, (look, _) in jsonschemas.seen_in_values(row).items():
