@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from tests.integration.mysql_pairs import Pair, pair
 from tests.servers.fleet import Fleet
 from tests.servers.mysql_session import rows
+from tests.servers.waiting import until
 
 BOTH = pytest.mark.parametrize("made", ["mysql-postgres", "mariadb-postgres"], indirect=True)
 
@@ -82,3 +85,67 @@ def test_prepared_transactions_that_together_pass_the_memory_stop_the_run(made: 
     made.run()
     assert made.there("x", "id, char_length(v)") == [(number, 3_000_000) for number in range(6)]
     assert made.there("ok") == [(1,)]
+
+
+@pytest.mark.parametrize("made", ["mariadb-postgres"], indirect=True)
+def test_alter_that_is_logged_in_two_phases_is_followed_once(made: Pair) -> None:
+    """What others commit while it runs stands between its two events."""
+    made.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+    made.source.execute("CREATE TABLE other (id int PRIMARY KEY)")
+    made.run()
+    made.source.execute("INSERT INTO t VALUES (2, 2)")
+    copying = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'ALTER TABLE t ADD%'"
+    with made.source.connect() as altering, made.source.connect() as holding:
+        rows(altering, "SET SESSION binlog_alter_two_phase = 1")
+        rows(holding, "BEGIN; SELECT * FROM t")  # it cannot begin to rename before this ends
+        statement = "ALTER TABLE t ADD COLUMN w int NOT NULL DEFAULT 7, ALGORITHM = COPY"
+        running = threading.Thread(target=rows, args=(altering, statement))
+        running.start()
+        until(lambda: made.source.query(copying), what="it waits")
+        made.source.execute("INSERT INTO other VALUES (1)")
+        rows(holding, "COMMIT")
+        running.join()
+        rows(altering, "INSERT INTO t VALUES (3, 3, 3); ALTER TABLE t DROP COLUMN v; INSERT INTO t VALUES (4, 4)")
+        with pytest.raises(pymysql.err.IntegrityError):  # begun in the log, and taken back
+            rows(altering, "ALTER TABLE t ADD COLUMN x int, ADD UNIQUE KEY (w)")
+    made.source.execute("INSERT INTO t VALUES (5, 7)")
+    logged = [str(row[5]) for row in made.source.query(f"SHOW BINLOG EVENTS IN '{log_file(made)}'")]
+    assert any("START ALTER" in text for text in logged), logged[-20:]
+    made.run()
+    assert "copied again" not in "".join(made.outputs)
+    assert made.there("t") == [(1, 7), (2, 7), (3, 3), (4, 4), (5, 7)]
+    assert made.there("other") == [(1,)]
+
+
+def log_file(made: Pair) -> str:
+    return str(made.source.query("SHOW BINARY LOGS")[-1][0])
+
+
+@pytest.mark.parametrize("made", ["mysql-postgres"], indirect=True)
+def test_tagged_gtids_are_gone_on_from(made: Pair) -> None:
+    made.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (0, 0)")
+    made.run()
+    number = 0
+
+    def write() -> None:
+        nonlocal number
+        with made.source.connect() as writer:
+            for following in ("AUTOMATIC:night", "AUTOMATIC", "AUTOMATIC:a_1", "AUTOMATIC:night"):
+                number += 1
+                rows(writer, f"SET gtid_next = '{following}'; BEGIN; INSERT INTO t VALUES ({number}, 0)")
+                rows(writer, "UPDATE t SET v = v + 1; COMMIT; SET gtid_next = 'AUTOMATIC'")
+
+    write()
+    running = made.start()
+    running.until_output("streaming")
+    write()
+    until(lambda: made.there("t", "count(*)") == [(9,)] or running.ended, limit=30, what="all of it is there")
+    running.kill()
+    write()
+    made.source.execute("FLUSH BINARY LOGS")
+    made.run()
+    assert made.there("t") == made.source.query("SELECT * FROM t ORDER BY 1")
+    position = str(made.target.value("SELECT position FROM cdcflow.checkpoints"))
+    executed = str(made.source.value("SELECT @@GLOBAL.gtid_executed")).replace("\n", "")
+    assert ":night:" in executed
+    assert position.partition("mysql=")[2] == executed

@@ -209,17 +209,28 @@ def test_a_server_that_is_down_when_a_run_starts_is_waited_for(
     flow.end(process)
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("how", ["cut", "hang"])
+@pytest.mark.parametrize(
+    ("side", "how", "engine"),
+    [
+        ("source", "cut", "mysql"),
+        ("source", "hang", "mysql"),
+        ("source", "hang", "mariadb"),
+        ("target", "cut", "mysql"),
+        ("target", "hang", "mysql"),
+    ],
+)
 def test_connections_that_are_cut_or_hang_are_made_again(
     side: str,
     how: str,
-    flow: Flow,
-    mysql_source: MysqlServer,
+    engine: str,
+    flow_of: Callable[..., Flow],
     mysql_target: MysqlServer,
+    request: pytest.FixtureRequest,
     proxy: Callable[[MysqlServer], Proxy],
 ) -> None:
-    between = proxy(mysql_source if side == "source" else mysql_target)
+    source: MysqlServer = request.getfixturevalue(f"{engine}_source")
+    flow = flow_of(source, mysql_target)
+    between = proxy(source if side == "source" else mysql_target)
     flow.folder.through(**{side: between.through((flow.source if side == "source" else flow.target).url)})
     process = flow.start()
     with traffic(flow.source):
