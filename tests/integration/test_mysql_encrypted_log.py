@@ -60,7 +60,7 @@ def test_encrypted_log_is_followed(
     cdcflow("run", "--until-caught-up", exit_code=0)
     source.execute("UPDATE t SET v = 'another word'; INSERT INTO t VALUES (2, 'a second word'); FLUSH BINARY LOGS")
     source.execute("ALTER TABLE t ADD COLUMN w int; INSERT INTO t VALUES (3, 'a third word', 3)")
-    logs = [path for path in (encrypting.folder / "data").glob("binlog.0*")]
+    logs = list((encrypting.folder / "data").glob("binlog.0*"))
     assert [encrypted for *_, encrypted in source.query("SHOW BINARY LOGS")] == ["Yes"] * len(logs)
     assert not [path for path in logs if b"word" in path.read_bytes()]
     encrypting.restart()

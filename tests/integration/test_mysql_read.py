@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_each_change_is_a_json_line_with_table_images_and_position(
     assert deleted["before"] == {"id": 2, "amount": None, "note": "short", "doc": doc}
     assert truncated["op"] == "truncate"
     places = [Binlog.parse(line["position"]) for line in lines]
-    assert all(later.covers(earlier) and not earlier.covers(later) for earlier, later in zip(places, places[1:]))
+    assert all(later.covers(earlier) and not earlier.covers(later) for earlier, later in pairwise(places))
     assert target_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'cdcflow'") == 0
 
 
