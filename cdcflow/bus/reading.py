@@ -95,6 +95,7 @@ class Reading:
         self._tables: dict[int, TableState] = {}  # by the table's id
         self._at: dict[tuple[str, int], Lane] = {}  # by share and table: the shape that it brought last
         self._recent: dict[str, Lane] = {}  # by share
+        self._passed: set[tuple[str, int]] = set()  # those of `_at` whose share has passed a mark since
         self._steps: list[Step] = []
         self._order: list[int] = []
         self._numbers = 0
@@ -130,7 +131,8 @@ class Reading:
                 lane = self._lanes.get((topic, print_)) or self._lane(topic, key, value, print_)
                 if lane.route is None:
                     return None
-                if self._at.get((share, lane.shape.id)) is not lane:
+                at = share, lane.shape.id
+                if self._at.get(at) is not lane or at in self._passed:
                     self._switch(share, lane)
                 self._recent[share] = lane
             if marked:
@@ -175,6 +177,7 @@ class Reading:
     def forget(self, share: str) -> None:
         """Forget what is known of a share that somebody else reads from now on."""
         self._at = {at: lane for at, lane in self._at.items() if at[0] != share}
+        self._passed = {at for at in self._passed if at[0] != share}
         self._recent.pop(share, None)
 
     # -- rows
@@ -267,6 +270,8 @@ class Reading:
             shares = frozenset(f"{topic}/{number}" for number in range(int(count)))
             if share not in shares:
                 raise DecodeError(f"the header {MEETING} does not count partition {share}")
+            self._recent.pop(share, None)
+            self._passed.update(at for at in self._at if at[0] == share)
             return Meeting(name, share, place + 1, shares, then)
         return then
 
@@ -369,17 +374,26 @@ class Reading:
         self._point(state, lane)
 
     def _switch(self, share: str, lane: Lane) -> None:
-        """Note that a share brings another shape of a table than before: what follows must not be mixed with that."""
+        """Note that a share brings another shape of a table than before: what follows must not be mixed with that. Or
+        the same behind a mark, before which the table may have had another one.
+
+        Raises:
+            _TakeFirst: as `_change`.
+        """
         at = (share, lane.shape.id)
         before = self._at.get(at)
-        if before is not None:
-            if lane.fingerprint is not None and lane.shape.version < before.shape.version:
-                # The table has an earlier shape again: its record was written once more, and is the newest now.
-                self._catalogue.refresh()
-                lane.shape = self._known(lane.fingerprint)
-                state = self._tables[lane.shape.id]
-                if lane.shape.version > state.route.source.version:
-                    self._change(state, lane.shape)
+        state = self._tables[lane.shape.id]
+        if lane.fingerprint is not None and lane.shape.version < state.route.source.version:
+            # Rows of an older shape, or the table has an earlier shape again: its record is the newest then.
+            self._catalogue.refresh()
+            again = self._known(lane.fingerprint)
+            if again.version > state.route.source.version:
+                self._change(state, again)
+            if again != lane.shape:
+                lane.shape = again
+                self._point(state, lane)
+        self._passed.discard(at)
+        if before is not None and before is not lane:
             self._close()
             # Also where there is nothing before it now: what was taken before may be joined with what follows.
             if not self._steps or isinstance(self._steps[-1], Rows):

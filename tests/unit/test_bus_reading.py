@@ -210,6 +210,44 @@ def test_a_shape_that_comes_again_is_the_newest_once_its_record_was_written_agai
     assert change.new.source.version == 3
 
 
+def test_a_shape_that_comes_again_while_others_rows_are_at_hand_is_said_once_these_are_taken() -> None:
+    bus = Bus((TWO, "two"), (THREE, "three"))
+    bus.bring(said("c", {"id": 1, "v": "a", "w": "x"}), "three")
+    bus.reading.take()
+    bus.catalogue.later.append((TWO, "two"))
+    bus.bring(said("c", {"id": 2, "v": "a"}), "two", share="t/1")
+    bus.reading.take()
+    bus.catalogue.later.append((THREE, "three"))
+    bus.bring(said("c", {"id": 4, "v": "a"}), "two", share="t/1")
+    message = said("c", {"id": 3, "v": "a", "w": "x"}), "three"
+    assert bus.bring(*message, share="t/1") is AGAIN
+    bus.reading.take()
+    assert bus.bring(*message, share="t/1") is None
+    change, *_, rows = bus.reading.take()[0]
+    assert isinstance(change, SchemaChange)
+    assert change.new.source.column_names == ("id", "v", "w")
+    assert isinstance(rows, Rows)
+    assert [[name for _, name in frame.route.columns] for frame in rows.frames.values()] == [["id", "v", "w"]]
+
+
+@pytest.mark.parametrize("met", [True, False], ids=["behind a mark", "in a share that is new here"])
+def test_a_shape_that_comes_again_is_known_for_it_where_the_share_has_not_brought_the_other_one(met: bool) -> None:
+    bus = Bus((THREE, "three"), (TWO, "two"))
+    bus.bring(said("c", {"id": 1, "v": "a", "w": "x"}), "three", share="t/1")
+    bus.reading.take()
+    bus.bring(said("c", {"id": 2, "v": "a"}), "two", share="t/0")
+    bus.reading.take()
+    if met:
+        assert bus.reading.add("t", "t/1", 7, None, None, [(MEETING, b"m/2")])
+    bus.catalogue.later.append((THREE, "three"))
+    bus.bring(said("c", {"id": 3, "v": "a", "w": "x"}), "three", share="t/1" if met else "t/2")
+    change, *_, rows = bus.reading.take()[0]
+    assert isinstance(change, SchemaChange)
+    assert change.new.source.column_names == ("id", "v", "w")
+    assert isinstance(rows, Rows)
+    assert [[name for _, name in frame.route.columns] for frame in rows.frames.values()] == [["id", "v", "w"]]
+
+
 def test_a_shape_that_nobody_told_of_names_where_it_should_be() -> None:
     bus = Bus(where=lambda share, place: f"{share} at {place}")
     with pytest.raises(DecodeError, match="nowhere is not in the topic of shapes") as failure:

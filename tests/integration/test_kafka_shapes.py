@@ -1,0 +1,62 @@
+"""Which of a table's shapes is its newest: one that comes back, and those of other publishers' topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.kafka_pairs import Through, through
+from tests.servers.database import Database, same
+from tests.servers.kafka_server import Kafka
+from tests.servers.waiting import until
+
+Make = Callable[..., Through]
+
+
+@pytest.fixture
+def between(tmp_path: Path, kafka: Kafka, source_db: Database, target_db: Database) -> Iterator[Make]:
+    """`between(partitions=1)`: two pipelines, ended with the test."""
+    made: list[Through] = []
+
+    def make(**options: Any) -> Through:
+        made.append(through(tmp_path, kafka, source_db, target_db, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def columns(database: Database) -> list[str]:
+    """Return the names of the columns of `t`."""
+    return [
+        name
+        for (name,) in database.query(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('t') AND attnum > 0"
+            " AND NOT attisdropped ORDER BY attnum"
+        )
+    ]
+
+
+def test_a_shape_that_comes_back_is_applied_by_an_instance_that_read_other_rows_with_it(between: Make) -> None:
+    way = between(partitions=1)
+    way.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE other (id int PRIMARY KEY);"
+        "INSERT INTO t VALUES (1, 'x')"
+    )
+    way.publish()
+    one = way.instance()
+    until(lambda: columns(way.target) == ["id", "a"], what="the table is there")
+    one.pause()
+    way.source.execute("ALTER TABLE t RENAME a TO b; INSERT INTO t VALUES (2, 'y')")
+    way.source.execute("INSERT INTO other SELECT generate_series(1, 500)")
+    way.source.execute("ALTER TABLE t RENAME b TO a; INSERT INTO t VALUES (3, 'z')")
+    way.publish()
+    one.resume()
+    until(lambda: one.ended or way.target.value("SELECT count(*) FROM t") == 3, what="the last row is there")
+    assert not one.ended, one.log()
+    assert columns(way.target) == ["id", "a"]
+    same(way.source, way.target, "t")
