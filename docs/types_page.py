@@ -149,8 +149,8 @@ _WITH_SIZE: Final = (
 # What of PostgreSQL's values MySQL and MariaDB do not take, or do not keep, in a column of the type's own kind.
 _LOST_TO_MYSQL: Final = {
     Logical.DECIMAL: "NaN is refused",
-    Logical.FLOAT4: "NaN and the infinities are refused",
-    Logical.FLOAT8: "NaN and the infinities are refused",
+    Logical.FLOAT4: "NaN and the infinities are refused; MariaDB has no -0, it is 0",
+    Logical.FLOAT8: "NaN and the infinities are refused; MariaDB has no -0, it is 0",
     Logical.DATE: "BC, past 9999 and the infinities are refused",
     Logical.TIMESTAMP: "BC, past 9999 and the infinities are refused",
     Logical.TIMESTAMPTZ: "BC, past 9999 and the infinities are refused; that it is UTC",
