@@ -301,10 +301,17 @@ class Reading:
         lane = self._made(topic, table, fingerprint, None)
         if lane.route is not None:
             state = self._state(table, lane.route)
-            if table.version > state.route.source.version:
+            if self._is_newer(table, state):
                 self._change(state, table)
             self._join(state, lane)
         return lane
+
+    def _is_newer(self, table: Table, state: TableState) -> bool:
+        """Return whether a shape is newer than the one that the table has by now."""
+        if table.version <= state.route.source.version:
+            # Perhaps its version is of a catalogue that was made anew since.
+            state.route = replace(state.route, source=self._catalogue.placed(state.route.source))
+        return table.version > state.route.source.version
 
     def _known(self, fingerprint: bytes) -> Table:
         text = fingerprint.decode("utf-8", "replace")
@@ -387,7 +394,7 @@ class Reading:
             # Rows of an older shape, or the table has an earlier shape again: its record is the newest then.
             self._catalogue.refresh()
             again = self._known(lane.fingerprint)
-            if again.version > state.route.source.version:
+            if self._is_newer(again, state):
                 self._change(state, again)
             if again != lane.shape:
                 lane.shape = again

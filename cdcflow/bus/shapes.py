@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Protocol
@@ -27,12 +27,19 @@ class Catalogue(Protocol):
     def newest(self) -> list[Table]:
         """Return each table's newest shape, as far as the bus has been read."""
 
+    def placed(self, table: Table) -> Table:
+        """Return a shape that was read at another time, with a `version` that compares with those that are here. Where
+        it was read elsewhere (another publisher wrote it, or its record was lost), all that is told here is newer: 0.
+        As it is where the bus has told nothing of the table."""
+
 
 class Shapes:
     """The records of shapes that were read so far. A `Catalogue` of what it was given, which reads nothing itself."""
 
     def __init__(self) -> None:
         self._known: dict[str, Table] = {}
+        self._versions: dict[str, int] = {}  # by what a shape holds
+        self._names: set[TableName] = set()
 
     def put(self, key: bytes | None, value: bytes | None, version: int, *, at: str) -> None:
         """Take one record, keyed `schema.table#fingerprint`: the table as JSON; without a value, it is forgotten.
@@ -56,6 +63,8 @@ class Shapes:
             ) from (None)
         # Two publishers may have given the same number to different tables: here the name decides.
         self._known[fingerprint] = replace(table, id=number_of(table.name), version=version)
+        self._versions[_held(table)] = version
+        self._names.add(table.name)
 
     def find(self, fingerprint: str) -> Table | None:
         """As `Catalogue.find`."""
@@ -70,8 +79,26 @@ class Shapes:
                 found[table.name] = table
         return [found[name] for name in sorted(found)]
 
+    def placed(self, table: Table) -> Table:
+        """As `Catalogue.placed`. It was read elsewhere if its record is not here, or is an earlier one."""
+        if table.name not in self._names:
+            return table
+        return replace(table, version=min(table.version, self._versions.get(_held(table), 0)))
+
 
 _WRITE_AGAIN = "start the publisher once more with an empty topic of shapes; or leave the topic out of schema_topics"
+
+
+def placed(catalogue: Catalogue, tables: Sequence[Table]) -> list[Table]:
+    """Return shapes that are on record as `Catalogue.placed` does, by what the bus has been told up to now."""
+    if tables:
+        catalogue.refresh()
+    return [catalogue.placed(table) for table in tables]
+
+
+def _held(table: Table) -> str:
+    """Return what a shape holds, as text; two publishers' numbers for one table do not matter."""
+    return shape.text(shape.to_json(replace(table, id=0, version=0)))
 
 
 def number_of(name: TableName) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 from cdcflow.errors import TargetUnavailable
 from cdcflow.flow import shapes
@@ -13,7 +14,7 @@ from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.position import Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
-from cdcflow.model.sharing import SharedStore
+from cdcflow.model.sharing import SharedSource, SharedStore
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -26,12 +27,11 @@ class Shaping:
     def __init__(self, parts: Parts, store: SharedStore, epoch: int) -> None:
         self._parts, self._store, self._epoch = parts, store, epoch
         self._pipeline = parts.settings.pipeline
+        self._source = cast("SharedSource", parts.source)
         self._known: dict[int, Route] = {}
-        for record in store.tables(self._pipeline).values():
-            found = self._route_of(record)
-            if found is not None:
-                self._known[record.table_id] = found
-                parts.observer.table_state(str(record.source), record.state.value)
+        for record, found in self._recorded().values():
+            self._known[record.table_id] = found
+            parts.observer.table_state(str(record.source), record.state.value)
 
     def known(self) -> Mapping[int, Route]:
         """Return the routes in the shapes that the target has, by table id."""
@@ -69,13 +69,21 @@ class Shaping:
 
     def behind(self) -> bool:
         """Return whether another instance has altered a table since we joined."""
-        there = self._store.tables(self._pipeline)
-        routes = ((route, there.get(number)) for number, route in self._known.items())
-        return any(record is not None and self._is_older(route, record) for route, record in routes)
+        there = self._recorded()
+        return any(
+            number in there and there[number][1].source.version > route.source.version
+            for number, route in self._known.items()
+        )
 
-    def _is_older(self, route: Route, record: TableRecord) -> bool:
-        newest = self._route_of(record)
-        return newest is not None and newest.source.version > route.source.version
+    def _recorded(self) -> dict[int, tuple[TableRecord, Route]]:
+        """Return the record and the route of each table that the rules do not leave out by now."""
+        records = [(record, self._route_of(record)) for record in self._store.tables(self._pipeline).values()]
+        found = [(record, route) for record, route in records if route is not None]
+        sources = self._source.placed([route.source for _, route in found])
+        return {
+            record.table_id: (record, replace(route, source=source))
+            for (record, route), source in zip(found, sources, strict=True)
+        }
 
     def _make(self, route: Route) -> None:
         with self._store.alone(self._pipeline):
@@ -109,6 +117,8 @@ class Shaping:
             TargetUnavailable: it is newer: what was read has to be read again, as rows of an older shape.
         """
         newest = self._route_of(there) if there is not None else None
+        if newest is not None:
+            newest = replace(newest, source=self._source.placed([newest.source])[0])
         if newest is not None and newest.source.version > new.source.version:
             raise altered(new)
         if newest is None or newest.source.version < new.source.version:

@@ -99,6 +99,14 @@ class SharedSource(Protocol):
         """Return the tables that the bus holds changes of, in their newest shape, as far as it tells before its
         messages are read."""
 
+    def placed(self, tables: Sequence[Table]) -> list[Table]:
+        """Return shapes that are on record with a `version` that compares with those that the bus tells of now: the
+        larger, the newer. 0 where another bus told of them, or another publisher. Any thread.
+
+        Raises:
+            SourceUnavailable: the bus cannot be asked now.
+        """
+
     def end(self) -> Position:
         """Return what the bus holds now."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.kafka_pairs import Through, through
+from tests.servers.commands import Commands, PipelineFolder
 from tests.servers.database import Database, same
 from tests.servers.kafka_server import Kafka
 from tests.servers.waiting import until
@@ -59,4 +60,34 @@ def test_a_shape_that_comes_back_is_applied_by_an_instance_that_read_other_rows_
     until(lambda: one.ended or way.target.value("SELECT count(*) FROM t") == 3, what="the last row is there")
     assert not one.ended, one.log()
     assert columns(way.target) == ["id", "a"]
+    same(way.source, way.target, "t")
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the other's", "in place of the other's"])
+def test_the_shapes_of_another_publisher_are_newer_than_what_the_first_one_told(
+    between: Make, tmp_path: Path, beside: bool
+) -> None:
+    way = between(partitions=1)
+    way.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'x'); CREATE SEQUENCE n START 2"
+    )
+    way.publish()
+    for column in ("b", "c"):
+        way.source.execute(f"ALTER TABLE t ADD {column} text; INSERT INTO t (id, {column}) VALUES (nextval('n'), 'y')")
+    way.publish()
+    way.apply()
+    assert columns(way.target) == ["id", "a", "b", "c"]
+    way.source.execute("ALTER TABLE t ADD d text; UPDATE t SET d = 'z'")
+    (tmp_path / "later").mkdir()
+    later = PipelineFolder(tmp_path / "later", f"{way.name}x", way.source.url, way.kafka.url())
+    later.write_config(target={"url": way.kafka.url(), "partitions": 1}).write_rules("public.*")
+    commands = Commands(tmp_path / "later")
+    commands.call("run", "--until-caught-up", exit_code=0)
+    topics = [f"{way.name}*"] if beside else [f"{way.name}x.*"]
+    way.into.write_config(source={"url": way.kafka.url(), "topics": topics})
+    way.apply()
+    same(way.source, way.target, "t")
+    way.source.execute("ALTER TABLE t ADD e text; UPDATE t SET e = 'w'")
+    commands.call("run", "--until-caught-up", exit_code=0)
+    way.apply()
     same(way.source, way.target, "t")

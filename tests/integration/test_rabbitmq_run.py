@@ -291,3 +291,22 @@ def test_clients_of_the_stream_protocol_find_the_partitions_as_one_super_stream(
     asyncio.run(read())
     assert sorted(found) == [f"{shop.out.name}.{number}" for number in range(3)]
     assert set().union(*found.values()) == set(range(1, 501))
+
+
+def test_the_shapes_at_another_exchange_are_newer_than_what_was_told_at_the_first(
+    bus: Callable[..., Bus], source_db: Database, target_db: Database, tmp_path: Path, rabbitmq: RabbitMq
+) -> None:
+    first = bus()
+    first.done(first.out)
+    for column in ("a", "b"):
+        source_db.execute(f"ALTER TABLE account ADD {column} text; UPDATE account SET {column} = 'x' WHERE id < 5")
+    first.done(first.out)
+    first.done(first.into)
+    source_db.execute("ALTER TABLE account ADD c text; UPDATE account SET c = 'y'")
+    later = PipelineFolder(_made(tmp_path / "later"), f"{first.out.name}x", source_db.url, rabbitmq.url())
+    later.write_config(target={"url": rabbitmq.url()}).write_rules("public.account")
+    first.done(later)
+    first.into.write_config(source={"url": rabbitmq.url(), "exchange": later.name})
+    first.done(first.into)
+    same(source_db, target_db, "account")
+    first.done(later, "teardown", "--yes")

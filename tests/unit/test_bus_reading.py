@@ -153,6 +153,32 @@ def test_the_shape_that_the_target_has_is_not_said_again() -> None:
     assert [type(step) for step in bus.reading.take()[0]] == [Rows]
 
 
+def test_shapes_of_another_catalogue_than_the_target_s_are_newer() -> None:
+    """What is on record is the ninth there: here is the first that is told, the same one or not."""
+    at_nine = replace(TWO, id=ID, version=9)
+    for first in (TWO, THREE):
+        catalogue = Told((first, "first"), (table("id", "v", "w", "x"), "second"))
+        there = catalogue.placed(at_nine)
+        assert there.version == (1 if first is TWO else 0)
+        bus = Bus(there={ID: route_of(there)})
+        bus.reading = Reading(FORMAT, catalogue, route_of, {ID: route_of(there)})
+        row = dict.fromkeys(("id", "v", "w", "x"), "1")
+        bus.bring(said("c", row), "second")
+        change, rows = bus.reading.take()[0]
+        assert isinstance(change, SchemaChange)
+        assert isinstance(rows, Rows)
+        assert [len(frame.route.columns) for frame in rows.frames.values()] == [4]
+
+
+def test_a_catalogue_that_was_made_anew_meanwhile_is_newer() -> None:
+    bus = Bus((table("other"), "other"), (TWO, "two"))
+    bus.bring(said("c", {"id": 1, "v": "a"}), "two")
+    bus.reading.take()
+    bus.catalogue.__init__((THREE, "three"))  # type: ignore[misc]
+    bus.bring(said("c", {"id": 2, "v": "a", "w": "x"}), "three")
+    assert isinstance(bus.reading.take()[0][0], SchemaChange)
+
+
 def test_rows_of_an_older_shape_go_where_their_columns_are_by_now() -> None:
     old = table("id", "a", "b")
     new = table("id", "renamed", "c", numbers=(1, 2, 4))

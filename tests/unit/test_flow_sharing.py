@@ -144,6 +144,9 @@ class Silent:
     def tables(self, pipeline: str) -> dict[int, object]:
         return {}
 
+    def placed(self, tables: list[object]) -> list[object]:
+        return tables
+
     def claim(self, *_: object) -> dict[str, Share]:
         return {}
 

@@ -27,13 +27,15 @@ _OPEN_SECONDS: Final = 5.0
 class TopicsOfShapes:
     """A `bus.shapes.Catalogue` over topics. Any thread.
 
-    `topics()` names them; it is asked again with each reading, as a publisher may begin later.
+    `topics()` names them; it is asked again with each reading, as a publisher may begin later. Shapes are in the order
+    of their offsets within a topic, and of their timestamps over several.
     """
 
     def __init__(self, client: dict[str, Any], cluster: Cluster, topics: Callable[[], Sequence[str]], at: str) -> None:
         self._client, self._cluster, self._topics, self._at = client, cluster, topics, at
         self._shapes = Shapes()
         self._next: dict[tuple[str, int], int] = {}
+        self._versions: dict[tuple[str, int], int] = {}  # the last of each partition
         self._lock = threading.Lock()
         self._vain: dict[str, float] = {}
 
@@ -74,6 +76,10 @@ class TopicsOfShapes:
         self.refresh()
         return self._shapes.newest()
 
+    def placed(self, table: Table) -> Table:
+        """As `Catalogue.placed`."""
+        return self._shapes.placed(table)
+
     def refresh(self) -> None:
         """As `Catalogue.refresh`.
 
@@ -89,6 +95,9 @@ class TopicsOfShapes:
             counts = self._cluster.partitions()
             wanted = [(topic, number) for topic in self._topics() for number in range(counts.get(topic, 0))]
             ends = self._cluster.ends(wanted)
+            for one, end in ends.items():
+                if end < self._next.get(one, 0):  # the topic was made anew
+                    del self._next[one]
             left = {one: end for one, end in ends.items() if end > self._next.get(one, 0)}
             if left:
                 self._read(left)
@@ -126,7 +135,8 @@ class TopicsOfShapes:
         error = message.error()
         offset = message.offset()
         if error is None:
-            self._shapes.put(message.key(), message.value(), offset + 1, at=f"topic {one[0]}, offset {offset}")
+            version = self._versions[one] = max(self._versions.get(one, 0) + 1, message.timestamp()[1])
+            self._shapes.put(message.key(), message.value(), version, at=f"topic {one[0]}, offset {offset}")
             self._next[one] = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:
             self._next[one] = max(self._next.get(one, 0), offset)

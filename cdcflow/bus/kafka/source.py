@@ -22,6 +22,7 @@ from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Reading
+from cdcflow.bus.shapes import placed
 from cdcflow.errors import OperatorError
 from cdcflow.model.check import Finding
 from cdcflow.model.context import Context
@@ -39,7 +40,9 @@ _ANSWER_SECONDS: Final = 10.0
 class Config(Decoding):
     """A Kafka source."""
 
-    url: str = Field(repr=False, description="kafka://user:password@broker:9092,broker2:9092")
+    url: str = Field(
+        repr=False, description="kafka://user:password@broker:9092,broker2:9092?name=value; the names are librdkafka's."
+    )
     topics: list[str] = Field(
         min_length=1, description="Names of the topics to read, with * and ? where several are meant; new ones join."
     )
@@ -63,7 +66,9 @@ class Config(Decoding):
     tls: Tls | None = Field(default=None, description="Encryption, where the brokers want it.")
     sasl: Sasl | None = Field(default=None, description="The login, where it is not in the URL.")
     properties: dict[str, Property] = Field(
-        default={}, repr=False, description="Further settings of librdkafka, under its own names."
+        default={},
+        repr=False,
+        description="Further settings of librdkafka, by their own names; in the query of `url`, too.",
     )
 
 
@@ -120,6 +125,10 @@ class KafkaSource:
     def tables(self) -> list[Table]:
         """As `SharedSource.tables`."""
         return self.shapes.newest()
+
+    def placed(self, tables: Sequence[Table]) -> list[Table]:
+        """As `SharedSource.placed`."""
+        return placed(self.shapes, tables)
 
     def end(self) -> Position:
         """As `SharedSource.end`."""

@@ -203,6 +203,10 @@ class Notes:
         """As `bus.shapes.Catalogue.newest`."""
         return self._shapes.newest()
 
+    def placed(self, table: Table) -> Table:
+        """As `bus.shapes.Catalogue.placed`."""
+        return self._shapes.placed(table)
+
     @contextmanager
     def _connected(self) -> Iterator[Wire]:
         with (

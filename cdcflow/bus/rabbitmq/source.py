@@ -32,6 +32,7 @@ from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
 from cdcflow.bus.rabbitmq.stream import Asked, RabbitStream, Waiting
 from cdcflow.bus.rabbitmq.wire import Wire, connect, short
 from cdcflow.bus.reading import Reading
+from cdcflow.bus.shapes import placed
 from cdcflow.errors import ConfigError, OperatorError, SourceUnavailable, UsageError
 from cdcflow.model.check import Finding
 from cdcflow.model.context import Context
@@ -90,6 +91,10 @@ class RabbitSource:
         """As `SharedSource.tables`."""
         self._notes.refresh()
         return self._notes.newest()
+
+    def placed(self, tables: Sequence[Table]) -> list[Table]:
+        """As `SharedSource.placed`."""
+        return placed(self._notes, tables)
 
     def end(self) -> Position:
         """As `SharedSource.end`: the offsets behind the streams' last messages, or how many messages wait in queues."""
