@@ -154,6 +154,9 @@ class Pipeline:
             refused = [route.source for route in plan.routes if source.refusal(route.source, route) is not None]
             routes = [route for route in plan.routes if route.source not in refused]
             looked = [*plan.findings, *source.check(routes, refused), *target.check(plan.routes)]
+            if self.config.every_table:
+                words = f"none are given: every table of the source is published ({len(plan.routes)} now)"
+                looked.insert(0, Finding(Level.NOTE, "rules", self.config.path.name, words))
             return [*looked, *self._check_state(source)]
         finally:
             source.close()

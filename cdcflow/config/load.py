@@ -26,7 +26,8 @@ from cdcflow.rules.problem import Problem, refuse, translate
 class Config:
     """One pipeline's configuration, checked as far as possible without a server.
 
-    memory is in bytes, `batch.max_delay` in seconds. Passwords are in no repr.
+    memory is in bytes, `batch.max_delay` in seconds. every_table: no rules were given, which a bus may do without.
+    Passwords are in no repr.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Config:
     memory: int
     http: Http | None
     state: str = field(default="", repr=False)  # URL
+    every_table: bool = False
 
     @property
     def state_url(self) -> str:
@@ -84,6 +86,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         settings.memory,
         settings.http,
         settings.state.url if settings.state is not None else "",
+        not settings.model_fields_set & {"rules", "tables"},
     )
 
 
@@ -132,7 +135,7 @@ def _together(settings: Settings, document: Document, target: Endpoint | None) -
     elif "rules" in given and "defaults" in given:
         place = document.key_place(("defaults",))
         problems.append(Problem(place, '"defaults" belongs beside "tables"', do=f"move it into {settings.rules}"))
-    elif "rules" not in given and "tables" not in given:
+    elif not given & {"rules", "tables"} and not _to_bus(settings):
         do = "add `rules: rules.yaml`, or the rules themselves under `tables:`"
         problems.append(Problem(document.key_place(()), '"rules" is missing', do=do))
     if settings.state is not None and target is not None and registry.holds_state(target):
@@ -151,8 +154,15 @@ def _together(settings: Settings, document: Document, target: Endpoint | None) -
     return problems
 
 
+def _to_bus(settings: Settings) -> bool:
+    """Return whether the target is one that other pipelines read: what they want of it, their rules say."""
+    url = settings.target.get("url")
+    return isinstance(url, str) and urls.scheme_of(url) in registry.BUSES
+
+
 def _rules(settings: Settings, document: Document, folder: Path) -> Rules:
     if "rules" in settings.model_fields_set:
         return rules_files.load(folder / settings.rules)
     inline = {key: document.value[key] for key in ("defaults", "tables") if key in document.value}
+    inline.setdefault("tables", [{"match": "*"}])
     return Rules.of(document, inline)

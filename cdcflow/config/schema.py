@@ -25,7 +25,9 @@ def config_schema() -> dict[str, Any]:
     schema = _of(Settings, "")
     schema["properties"]["source"] = _side("source", registry.built_in("source"), schema)
     schema["properties"]["target"] = _side("target", registry.built_in("target"), schema)
-    schema["oneOf"] = [{"required": ["rules"]}, {"required": ["tables"]}]
+    ruled = [{"required": ["rules"]}, {"required": ["tables"]}]
+    to_bus = {"url": {"pattern": rf"^({'|'.join(registry.BUSES)})://|\$\{{"}}
+    schema["oneOf"] = [*ruled, {"not": {"anyOf": ruled}, "properties": {"target": {"properties": to_bus}}}]
     _accept_placeholders(schema)
     return {"$schema": DIALECT, **schema}
 

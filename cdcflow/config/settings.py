@@ -123,7 +123,12 @@ class Settings(BaseModel):
     )
     source: dict[str, Any] = Field(description="The database to follow.")
     target: dict[str, Any] = Field(description="The database to write to.")
-    rules: str = Field(default="", description="The rules file; its path starts at this file's folder.", min_length=1)
+    rules: str = Field(
+        default="",
+        description="The rules file; its path starts at this file's folder. Not needed where the target is a bus:"
+        " every table is published then.",
+        min_length=1,
+    )
     defaults: Defaults = Field(default=Defaults(), description="As in the rules file, with `tables` here.")
     tables: list[TableRule] = Field(
         default=[], description="The rules themselves, instead of a rules file.", min_length=1

@@ -148,6 +148,12 @@ def test_schema_of_the_rules_refuses_what_the_loader_refuses(wrong):
         parse(json.dumps(wrong))
 
 
+def test_schema_of_the_configuration_lets_a_bus_have_no_rules():
+    bare = {key: value for key, value in REST.items() if key != "tables"}
+    assert complaints(config_schema(), bare)
+    assert complaints(config_schema(), bare | {"target": {"url": "kafka://broker"}}) == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

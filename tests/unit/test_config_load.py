@@ -160,6 +160,19 @@ def test_configuration_without_rules_says_where_they_may_be(tmp_path: Path):
     assert error.do == "add `rules: rules.yaml`, or the rules themselves under `tables:`"
 
 
+@pytest.mark.parametrize("url", ["kafka://b1:9092,b2", "amqp://mq"])
+def test_a_bus_gets_every_table_where_no_rules_are_given(tmp_path: Path, url):
+    two = "\n".join(MINIMAL.splitlines()[:2])
+    config = loaded(tmp_path, f"{two}\ntarget: {{url: '{url}'}}\ndefaults: {{on_delete: soft}}")
+    assert config.every_table
+    assert [rule.pattern.text for rule in config.rules.rules] == ["*"]
+    assert config.rules.defaults.on_delete == "soft"
+    assert not loaded(tmp_path, f"{two}\ntarget: {{url: '{url}'}}\ntables: [{{match: 'a.b'}}]").every_table
+    out_of_it = f"pipeline: x\nsource: {{url: '{url}', {'topics: [a], ' * url.startswith('k')}}}\n"
+    error = refusal(tmp_path, out_of_it + "target: {url: 'postgresql://db/x'}")
+    assert error.what == '"rules" is missing'
+
+
 def test_defaults_beside_a_rules_file_are_sent_there(tmp_path: Path):
     text = "\n".join(MINIMAL.splitlines()[:3]) + "\nrules: r.yaml\ndefaults: {on_delete: soft}"
     error = refusal(tmp_path, text)

@@ -44,7 +44,9 @@ class Config(Encoding):
     """The `target:` part of the configuration where its URL says `kafka://`: `bus.config.Encoding`, and how and where
     the messages go."""
 
-    url: str = Field(repr=False, description="kafka://user:password@broker:9092,broker2:9092")
+    url: str = Field(
+        repr=False, description="kafka://user:password@broker:9092,broker2:9092?name=value; the names are librdkafka's."
+    )
     topic: str = Field(
         default="{pipeline}.{schema}.{table}",
         description="The topic of a table: {pipeline}, and {schema} and {table} as the rules name them in the target.",
@@ -90,7 +92,9 @@ class Config(Encoding):
     tls: Tls | None = Field(default=None, description="Encryption; {} for the system's certificates.")
     sasl: Sasl | None = Field(default=None, description="Login.")
     properties: dict[str, Property] = Field(
-        default_factory=dict, repr=False, description="Further settings of librdkafka, by their own names."
+        default_factory=dict,
+        repr=False,
+        description="Further settings of librdkafka, by their own names; in the query of `url`, too.",
     )
 
     @field_validator("topic")

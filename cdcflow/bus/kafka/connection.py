@@ -70,15 +70,15 @@ class Sasl(BaseModel):
 
 
 def brokers(url: str) -> str:
-    """Return the brokers of `kafka://[user:password@]host[:port][,host[:port]...]` as librdkafka takes them.
+    """Return the brokers of `kafka://[user:password@]host[:port][,host[:port]...][?...]` as librdkafka takes them.
 
     Raises:
         ConfigError: the URL names none, or more than brokers.
     """
     parts = urlsplit(url)
     hosts = [host for host in parts.netloc.rpartition("@")[2].split(",") if host]
-    if parts.scheme != SCHEME or not hosts or parts.path.strip("/") or parts.query:
-        do = "write it as kafka://broker:9092,broker2:9092; options are keys beside `url:`"
+    if parts.scheme != SCHEME or not hosts or parts.path.strip("/"):
+        do = "write it as kafka://broker:9092,broker2:9092; further settings as ?name=value, or as keys beside `url:`"
         raise ConfigError("the URL does not name brokers", at=address(url), do=do)
     return ",".join(host if _has_port(host) else f"{host}:{PORT}" for host in hosts)
 
@@ -95,7 +95,7 @@ def address(url: str) -> str:
 def client(url: str, tls: Tls | None, sasl: Sasl | None, properties: Mapping[str, Property]) -> dict[str, Any]:
     """Return the settings that every client of these brokers needs. They hold secrets.
 
-    `properties` are librdkafka's own; those that correctness rests on are refused.
+    `properties` are librdkafka's own, as those in the URL's query are; what correctness rests on is refused.
 
     Raises:
         ConfigError: the URL, the login or a property is wrong; never shows a secret.
@@ -117,12 +117,32 @@ def client(url: str, tls: Tls | None, sasl: Sasl | None, properties: Mapping[str
         settings.update(_tls(tls))
     if login or tls is not None:
         settings["security.protocol"] = ("SASL_" if login else "") + ("SSL" if tls is not None else "PLAINTEXT")
-    for name, value in properties.items():
+    queried = _queried(url, at)
+    twice = sorted(queried.keys() & properties.keys())
+    if twice:
+        do = "keep it in one of them"
+        raise ConfigError(f"the property {twice[0]} is in the URL and under `properties:`", at=at, do=do)
+    for name, value in (*queried.items(), *properties.items()):
         if name in _OURS:
-            why = "exactly-once delivery rests on it"
-            raise ConfigError(f"the property {name} cannot be set", at=at, why=why, do="remove it from `properties:`")
+            why, where = "exactly-once delivery rests on it", "the URL" if name in queried else "`properties:`"
+            raise ConfigError(f"the property {name} cannot be set", at=at, why=why, do=f"remove it from {where}")
         settings[name] = value
     return settings
+
+
+def _queried(url: str, at: str) -> dict[str, str]:
+    """Return the properties in a URL's query. A `+` is one: values may be of base64."""
+    found: dict[str, str] = {}
+    for pair in filter(None, urlsplit(url).query.split("&")):
+        given, equals, value = pair.partition("=")
+        name = unquote(given)
+        if not name or not equals:
+            do = "write it as kafka://broker:9092?linger.ms=20&client.id=shop, with librdkafka's names"
+            raise ConfigError("the URL's query is not of the form name=value", at=at, do=do)
+        if name in found:
+            raise ConfigError(f"the property {name} is twice in the URL", at=at, do="keep one of them")
+        found[name] = unquote(value)
+    return found
 
 
 def _has_port(host: str) -> bool:

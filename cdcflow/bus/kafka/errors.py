@@ -5,6 +5,7 @@ https://kafka.apache.org/protocol#protocol_error_codes; codes below zero are lib
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -108,7 +109,8 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
         do = "give the table a key in the rules (`key:`), or set the topic's cleanup.policy to delete"
         return RowRejected(f"{named} takes no message without a key", at=at, why=words, do=do)
     if code == KafkaError._INVALID_ARG:
-        return ConfigError("the client refuses a setting", at=at, why=words, do="correct `properties:`")
+        words = re.sub(r'\bvalue "[^"]*"', "value", words)
+        return ConfigError("the client refuses a setting", at=at, why=words, do="correct `properties:`, or `url:`")
     return away("the brokers cannot be used now", at=at, why=f"{error.name()}: {words}")
 
 

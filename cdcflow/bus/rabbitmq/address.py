@@ -12,6 +12,9 @@ from cdcflow.errors import ConfigError, Unavailable
 # A broker that does not answer a connection for so long is away.
 CONNECT_SECONDS = 10.0
 
+# Of the URL, and what the configuration calls them.
+_PARAMETERS = {"cacertfile": "ca", "certfile": "certificate", "keyfile": "private_key"}
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -38,10 +41,11 @@ class Address:
 def parse(
     url: str, *, ca: str | None = None, certificate: str | None = None, private_key: str | None = None
 ) -> Address:
-    """Read `amqp://user:password@host:5672/vhost`; without a path the virtual host is `/`.
+    """Read `amqp://user:password@host:5672/vhost?name=value`; without a path the virtual host is `/`. Parameters are
+    those of RabbitMQ's clients that say the same as a key: https://www.rabbitmq.com/docs/uri-query-parameters
 
     Raises:
-        ConfigError: it cannot be read, or has parameters.
+        ConfigError: it cannot be read, or has other parameters.
     """
     try:
         parts = urlsplit(url)
@@ -49,16 +53,22 @@ def parse(
         port = parts.port or (5671 if tls else 5672)
     except ValueError as error:
         raise ConfigError("the URL of the broker cannot be read", why=str(error)) from None
-    if parts.query or parts.fragment:
-        names = ", ".join(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)) or "a fragment"
-        raise ConfigError(
-            f"the URL of a RabbitMQ broker takes no parameters: {names}",
-            do="write them as keys beside `url:`; `cdcflow config schema` lists those that there are",
-        )
+    files = {"ca": ca, "certificate": certificate, "private_key": private_key}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True) + [("#", "")] * bool(parts.fragment):
+        key = _PARAMETERS.get(name)
+        if key is None:
+            raise ConfigError(
+                f"the URL of a RabbitMQ broker has no parameter {name}",
+                why=f"it may have {', '.join(_PARAMETERS)}",
+                do="write other settings as keys beside `url:`; docs/config.md lists those that there are",
+            )
+        if files[key] is not None:
+            raise ConfigError(f"the parameter {name} of the URL is there twice", do=f"keep it, or `{key}:`")
+        files[key] = value
     path = unquote(parts.path[1:])
     login = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
     host = parts.hostname or "localhost"
-    return Address(host, port, path or "/", *login, tls, ca, certificate, private_key)
+    return Address(host, port, path or "/", *login, tls, files["ca"], files["certificate"], files["private_key"])
 
 
 def dial(address: Address) -> socket.socket:

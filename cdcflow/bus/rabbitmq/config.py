@@ -9,7 +9,10 @@ from pydantic import Field
 from cdcflow.bus.config import Decoding, Encoding
 from cdcflow.bus.rabbitmq.address import Address, parse
 
-_URL = "amqp://user:password@host:5672/vhost; amqps:// for TLS, which is verified"
+_URL = (
+    "amqp://user:password@host:5672/vhost; amqps:// for TLS, which is verified; ?cacertfile=..&certfile=..&keyfile=.."
+    " mean `ca`, `certificate` and `private_key`"
+)
 # The name stands in front of everything that the pipeline makes, and of one permission pattern.
 Name = Annotated[str, Field(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
