@@ -13,48 +13,28 @@ import psycopg
 import pytest
 
 from tests.conftest import MakeDatabase
+from tests.integration.refusals import SECRET, Call, Refused, fill, of
 from tests.servers.cluster import Cluster
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same
 from tests.servers.waiting import until
 
-Call = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Running]
-Refused = Callable[..., str]
 
-SECRET = "Gehe1m-Wort"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture
 def shop(source_db: Database, target_db: Database, pipeline_dir: PipelineFolder) -> PipelineFolder:
     """A pipeline over two small tables."""
-    for name in ("customers", "orders"):
-        source_db.execute(
-            f"CREATE TABLE {name} (id int PRIMARY KEY, name text);"
-            f"INSERT INTO {name} SELECT g, 'n' || g FROM generate_series(1, 100) g"
-        )
+    fill(source_db)
     return pipeline_dir
 
 
 @pytest.fixture
 def refused(cdcflow: Call) -> Refused:
-    """`refused(5, "words", command="run")`: the command ends with this code and an error that holds every word."""
-
-    def call(exit_code: int, *words: str, command: str = "run --until-caught-up") -> str:
-        done = cdcflow(*command.split(), exit_code=exit_code)
-        said = done.stdout + done.stderr
-        lines = [line.lstrip() for line in done.stderr.splitlines()]
-        # A table that failed while the others went on is told at the end, in its own form.
-        for labels in (("error:", "table "), ("at:", "table "), ("do:",)):
-            assert any(line.startswith(labels) for line in lines), f"no line {labels} in:\n{said}"
-        for word in words:
-            assert word in said, f"{word!r} is not in:\n{said}"
-        assert "Traceback" not in said
-        assert SECRET not in said
-        return said
-
-    return call
+    """See `refusals.of`."""
+    return of(cdcflow)
 
 
 @pytest.fixture
@@ -292,100 +272,6 @@ def test_a_table_without_a_key_is_refused_by_name_before_its_updates_could_fail(
     refused(5, "public.keyless", 'ALTER TABLE "public"."keyless"')
     untouched(source_db)
     source_db.execute("UPDATE keyless SET a = 2; DELETE FROM keyless")
-
-
-# -- what was there is gone, or somebody else is there
-
-
-def test_a_slot_made_again_by_hand_is_noticed_and_resync_all_mends_it(
-    shop: PipelineFolder, refused: Refused, cdcflow: Call, source_db: Database, target_db: Database
-) -> None:
-    cdcflow("run", "--until-caught-up", exit_code=0)
-    source_db.drop_slots()
-    source_db.execute("DELETE FROM orders WHERE id < 50")
-    source_db.query("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [f"cdcflow_{shop.name}"])
-    refused(5, "slot", "cdcflow resync --all")
-    assert target_db.value("SELECT count(*) FROM orders") == 100
-    mended(cdcflow, source_db, target_db)
-
-
-def test_a_dropped_slot_is_noticed_and_resync_all_mends_it(
-    shop: PipelineFolder, refused: Refused, cdcflow: Call, source_db: Database, target_db: Database
-) -> None:
-    cdcflow("run", "--until-caught-up", exit_code=0)
-    source_db.drop_slots()
-    source_db.execute("DELETE FROM orders WHERE id < 50")
-    refused(5, "slot", "cdcflow resync --all")
-    mended(cdcflow, source_db, target_db)
-
-
-def test_a_removed_checkpoint_is_noticed_and_resync_all_mends_it(
-    shop: PipelineFolder, refused: Refused, cdcflow: Call, source_db: Database, target_db: Database
-) -> None:
-    cdcflow("run", "--until-caught-up", exit_code=0)
-    target_db.execute("DELETE FROM cdcflow.checkpoints")
-    source_db.execute("DELETE FROM orders WHERE id < 50")
-    refused(5, "no position", "cdcflow resync --all")
-    mended(cdcflow, source_db, target_db)
-
-
-def mended(cdcflow: Call, source_db: Database, target_db: Database) -> None:
-    cdcflow("resync", "--all", exit_code=0)
-    source_db.execute("INSERT INTO orders VALUES (1000, 'after')")
-    cdcflow("run", "--until-caught-up", exit_code=0)
-    same(source_db, target_db, "orders")
-    same(source_db, target_db, "customers")
-
-
-def test_an_instance_that_wakes_up_after_another_took_over_writes_nothing(
-    shop: PipelineFolder, refused: Refused, running: Start, source_db: Database, target_db: Database
-) -> None:
-    first = running("run")
-    until(lambda: is_same(source_db, target_db, "orders"), what="the rows are copied")
-    source_db.execute("INSERT INTO orders VALUES (500, 'streamed')")
-    until(lambda: is_same(source_db, target_db, "orders"), what="changes are applied")
-    refused(5, "another instance", str(first.pid))
-
-    with target_db.connect(autocommit=False) as holder:
-        # The first instance's write is on its way and waits here, until the second one has taken over.
-        holder.execute("LOCK TABLE orders IN SHARE MODE")
-        source_db.execute("INSERT INTO orders VALUES (501, 'in flight')")
-        until(lambda: target_db.query(WAITING, [target_db.name]), what="the first instance's write waits for the lock")
-        first.pause()
-        end_sessions(target_db, f"cdcflow {shop.name} lease")
-        end_walsenders(source_db)
-        epoch = target_db.value("SELECT epoch FROM cdcflow.checkpoints")
-        second = running("run")
-        until(lambda: target_db.value("SELECT epoch FROM cdcflow.checkpoints") > epoch, what="the second takes over")
-        holder.rollback()
-    source_db.execute("INSERT INTO orders VALUES (502, 'after'); UPDATE orders SET name = 'new' WHERE id = 500")
-    until(lambda: is_same(source_db, target_db, "orders"), what="the second instance applies")
-    first.resume()
-    assert first.wait(40) == 5, first.output()
-    assert "cdcflow status" in first.log()
-    source_db.execute("DELETE FROM orders WHERE id < 10")
-    until(lambda: is_same(source_db, target_db, "orders"), what="the second instance goes on")
-    assert not second.ended
-    second.terminate()
-    assert second.wait() == 0
-
-
-WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-
-
-def end_sessions(database: Database, application: str) -> None:
-    found = database.query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", [application]
-    )
-    assert found, f"no session is called {application}"
-
-
-def end_walsenders(database: Database) -> None:
-    database.query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = %s AND backend_type = 'walsender'",
-        [database.name],
-    )
 
 
 # -- what a mended target needs
