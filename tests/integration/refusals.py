@@ -39,3 +39,12 @@ def of(cdcflow: Call) -> Refused:
         return said
 
     return call
+
+
+def end_walsenders(database: Database) -> None:
+    """End every session that reads the log of this database."""
+    database.query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'walsender'",
+        [database.name],
+    )

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import MakeDatabase
-from tests.integration.refusals import SECRET, Call, Refused, fill, of
+from tests.integration.refusals import SECRET, Call, Refused, end_walsenders, fill, of
 from tests.servers.cluster import Cluster
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same

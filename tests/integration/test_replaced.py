@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.refusals import Call, Refused, fill, of
+from tests.integration.refusals import Call, Refused, end_walsenders, fill, of
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same
 from tests.servers.waiting import until
@@ -108,11 +108,3 @@ def end_sessions(database: Database, application: str) -> None:
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", [application]
     )
     assert found, f"no session is called {application}"
-
-
-def end_walsenders(database: Database) -> None:
-    database.query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = %s AND backend_type = 'walsender'",
-        [database.name],
-    )
