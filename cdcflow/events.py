@@ -153,6 +153,13 @@ class _Onlooker:
 
     def lost(self, names: Sequence[str]) -> None: ...
 
+    def recorded(self) -> Mapping[str, Share]:
+        return {}
+
+    def begin(self, places: Mapping[str, int]) -> None: ...
+
+    def identify(self, shares: Mapping[str, Share]) -> None: ...
+
 
 def _of_bus(
     config: Config, tables: Sequence[str], *, until_caught_up: bool, stop: threading.Event | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 
 from cdcflow.errors import SourceUnavailable
 from cdcflow.flow.parts import Parts
@@ -24,6 +25,21 @@ GoBehind = Callable[[Mapping[str, int], ChangeBatch | None], None]
 """Moves shares behind a meeting, by name and place, and applies a batch with them in one transaction."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A share that stands at a meeting, under the claim that it was read under."""
+
+    meeting: Meeting
+    epoch: int
+
+    def is_of(self, share: str, at: Share) -> bool:
+        return self.meeting.share == share and self.epoch == at.epoch
+
+    def is_held(self, held: Mapping[str, Share]) -> bool:
+        at = held.get(self.meeting.share)
+        return at is not None and at.epoch == self.epoch
+
+
 class Gatherings:
     """The meetings that shares of this instance wait at. The applying thread's.
 
@@ -34,7 +50,7 @@ class Gatherings:
     def __init__(self, parts: Parts, store: SharedStore, stream: SharedStream) -> None:
         self._pipeline = parts.settings.pipeline
         self._store, self._stream = store, stream
-        self._open: dict[str, list[Meeting]] = {}
+        self._open: dict[str, list[_Waiting]] = {}
         self._told_at: dict[str, float] = {}
         self._ends: dict[str, Mapping[str, int]] = {}
         self._looked_at = 0.0
@@ -44,15 +60,18 @@ class Gatherings:
         """Whether a share waits."""
         return bool(self._open)
 
-    def expect(self, meeting: Meeting) -> None:
-        """Note that a share of ours is about to come: its place stays before the meeting until that is held."""
-        self._open.setdefault(meeting.name, []).append(meeting)
+    def expect(self, meeting: Meeting, epoch: int) -> None:
+        """Note that a share of ours is about to come: its place stays before the meeting until that is held, or until
+        the share is ours no longer under this claim."""
+        self._open.setdefault(meeting.name, []).append(_Waiting(meeting, epoch))
         self._told_at.setdefault(meeting.name, time.monotonic())
 
-    def before(self, share: str, place: int) -> int:
-        """Return the place that may be recorded of a share that was read up to `place`."""
-        waiting = [each.place - 1 for meetings in self._open.values() for each in meetings if each.share == share]
-        return min([place, *waiting])
+    def before(self, share: str, at: Share) -> int:
+        """Return the place that may be recorded of a share that was read up to `at`."""
+        waiting = [
+            each.meeting.place - 1 for meetings in self._open.values() for each in meetings if each.is_of(share, at)
+        ]
+        return min([at.place, *waiting])
 
     def arrive(self, meeting: Meeting) -> None:
         """Tell the others that a share of ours has come; everything before it is durable."""
@@ -67,24 +86,30 @@ class Gatherings:
         self._told_at = {name: at for name, at in self._told_at.items() if name in self._open}
         self._ends = {name: ends for name, ends in self._ends.items() if name in self._open}
         for name, meetings in list(self._open.items()):
-            ours = [meeting for meeting in meetings if meeting.share in held]
+            # A share that was lost and came back is read anew: another may have left the meeting with it meanwhile.
+            ours = [each for each in meetings if each.is_held(held)]
             if not ours:
                 del self._open[name]
                 continue
             self._open[name] = ours
-            if self._leave(name, ours, go_behind):
+            if self._leave(name, [each.meeting for each in ours], go_behind):
                 del self._open[name]
 
     def _leave(self, name: str, ours: list[Meeting], go_behind: GoBehind) -> bool:
-        arrived = {each.share: each.place for each in self._store.arrived(self._pipeline, name)}
+        come = self._store.arrived(self._pipeline, name)
+        arrived = {each.share: each.place for each in come if not each.over}
         wanted = ours[0].shares
         recorded = self._store.shares(self._pipeline)
         over = any(share in recorded and recorded[share].place >= place for share, place in arrived.items())
         here = {meeting.share: meeting.place for meeting in ours}
-        if not over:
-            missing = self._missing(name, wanted - arrived.keys(), recorded)
+        if not over and not any(each.over for each in come):
+            missing = self._missing(name, ours[0], wanted - arrived.keys(), recorded)
             if missing:
                 self._tell(name, ours[0], sorted(missing))
+                return False
+            if not arrived.keys() >= here.keys():  # somebody has removed the record: as when we came
+                for meeting in ours:
+                    self.arrive(meeting)
                 return False
             if min(arrived) not in here:
                 return False
@@ -100,10 +125,10 @@ class Gatherings:
             self._store.part(self._pipeline, name)
         return True
 
-    def _missing(self, name: str, absent: Set[str], recorded: Mapping[str, Share]) -> Set[str]:
+    def _missing(self, name: str, ours: Meeting, absent: Set[str], recorded: Mapping[str, Share]) -> Set[str]:
         """Return those that are still to come. The marks were all written before one of them could be seen, and nobody
         goes behind one before the meeting is over: who is behind what there was then has none. Retention or compaction
-        took it away.
+        took it away. A place that was recorded in another topic of the same name says nothing.
         """
         if not absent:
             return absent
@@ -113,7 +138,12 @@ class Gatherings:
             except SourceUnavailable:
                 return absent
         ends = self._ends[name]
-        return {one for one in absent if one not in ends or one not in recorded or recorded[one].place < ends[one]}
+        of = recorded[ours.share].identity if ours.share in recorded else ""
+        return {
+            one
+            for one in absent
+            if one not in ends or one not in recorded or recorded[one].identity != of or recorded[one].place < ends[one]
+        }
 
     def _tell(self, name: str, meeting: Meeting, missing: list[str]) -> None:
         """Say from time to time whom we wait for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -91,15 +91,15 @@ class Handover:
     """Implements `model.sharing.Claims`, between two threads: the one that reads is asked to give, the one that applies
     says when all that was read is durable."""
 
-    def __init__(self, claim: Callable[[Sequence[str]], Mapping[str, Share]], ended: threading.Event) -> None:
-        self._claim = claim
+    def __init__(self, store: SharedStore, pipeline: str, owner: Mapping[str, str], ended: threading.Event) -> None:
+        self._store, self._pipeline, self._owner = store, pipeline, owner
         self._ended = ended  # the session is over: nothing more is committed
         self._asked = threading.Event()
         self._done = threading.Event()
 
     def take(self, names: Sequence[str]) -> Mapping[str, Share]:
         """As `Claims.take`."""
-        claimed = self._claim(names)
+        claimed = self._store.claim(self._pipeline, names, self._owner)
         log.info("took shares", shares=", ".join(sorted(names)) or "none")
         return claimed
 
@@ -120,6 +120,18 @@ class Handover:
     def lost(self, names: Sequence[str]) -> None:
         """As `Claims.lost`."""
         log.warning("lost shares", shares=", ".join(sorted(names)) or "none")
+
+    def recorded(self) -> Mapping[str, Share]:
+        """As `Claims.recorded`."""
+        return self._store.shares(self._pipeline)
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        """As `Claims.begin`."""
+        self._store.begin(self._pipeline, places)
+
+    def identify(self, shares: Mapping[str, Share]) -> None:
+        """As `Claims.identify`."""
+        self._store.identify(self._pipeline, shares)
 
     @property
     def wanted(self) -> bool:
@@ -160,8 +172,7 @@ class Membership:
             CdcflowError: everything else, with everything before it applied.
         """
         parts, ended = self._parts, threading.Event()
-        pipeline = parts.settings.pipeline
-        handover = Handover(lambda names: self._store.claim(pipeline, names, parts.settings.owner), ended)
+        handover = Handover(self._store, parts.settings.pipeline, parts.settings.owner, ended)
         stream = self._source.join(handover, self._shaping.route, self._shaping.known())
         # Both servers are there: what comes now is an outage. One that goes on over several stays is one outage.
         self._outage.lengthen(parts.settings.outage)
@@ -215,7 +226,8 @@ class Membership:
         self._applying_since = batch.first_commit_time or batch.commit_time
         meeting = next((step for step in batch.steps if isinstance(step, Meeting)), None)
         if meeting is not None:
-            self._gatherings.expect(meeting)
+            assert isinstance(batch.end, Shares)
+            self._gatherings.expect(meeting, batch.end.shares[meeting.share].epoch)
             self._merge(batch.end)
             self._beat = True
             self._record_beat()
@@ -255,7 +267,7 @@ class Membership:
         merged = {}
         for name, at in end.shares.items():
             # Not behind a meeting before it is held; and behind one, we may be further than what was read before.
-            place = self._gatherings.before(name, at.place)
+            place = self._gatherings.before(name, at)
             here = self._applied.get(name)
             if here is not None and here.epoch == at.epoch:
                 place = max(place, here.place)

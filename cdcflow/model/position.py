@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 
@@ -47,11 +47,14 @@ class Checkpoint:
 class Share:
     """How far one share of a source (a partition of a topic, a queue) is, and under which claim.
 
-    `place` is a number that only grows within the share: the first message that was not applied.
+    `place` is a number that only grows within the share: the first message that was not applied. `identity`: what the
+    broker calls that which has the share's name (a topic's id), so that another one under the same name is noticed; ''
+    where it tells none, or was not asked yet. It is no part of the position.
     """
 
     epoch: int
     place: int
+    identity: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,16 @@ class Claims(Protocol):
         """Note that the broker has given the shares to somebody else already. Does not wait; what is applied of them
         from now on is refused by the target."""
 
+    def recorded(self) -> Mapping[str, Share]:
+        """Return every share that is on record, whoever has it. Raises as `take`."""
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        """Put shares on record that never were, with the places where they begin; the others stay. Raises as `take`."""
+
+    def identify(self, shares: Mapping[str, Share]) -> None:
+        """Put on record what the broker calls shares that were taken. One that was called otherwise before is another
+        under the same name: its place is 0 from now on. Raises as `take`."""
+
 
 class SharedStream(Protocol):
     """What an instance reads of its shares. `read` and `close` by one thread, `ack`, `resume` by any."""
@@ -132,10 +142,15 @@ class SharedSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One share that has come to a meeting."""
+    """One share that has come to a meeting; with the name '' that the meeting is over."""
 
     share: str
     place: int
+
+    @property
+    def over(self) -> bool:
+        """Whether all shares had come and gone."""
+        return not self.share
 
 
 class SharedStore(Store, Protocol):
@@ -147,10 +162,19 @@ class SharedStore(Store, Protocol):
 
     def claim(self, pipeline: str, names: Sequence[str], owner: Mapping[str, str]) -> dict[str, Share]:
         """Raise the epoch of each share by one and return it with its recorded place. Waits for transactions of an
-        earlier owner that have written the share."""
+        earlier owner that have written the share.
+
+        The first epoch of a share is above all that it had before the pipeline was forgotten: an instance that slept
+        since then cannot write."""
 
     def shares(self, pipeline: str) -> dict[str, Share]:
         """Return every share's record."""
+
+    def begin(self, pipeline: str, places: Mapping[str, int]) -> None:
+        """Put shares on record that are not yet, each with its place, owned by nobody."""
+
+    def identify(self, pipeline: str, shares: Mapping[str, Share]) -> None:
+        """As `Claims.identify`; a share whose epoch is another by now stays as it is."""
 
     def arrive(self, pipeline: str, meeting: str, share: str, place: int) -> None:
         """Note that a share has come to a meeting. Idempotent."""
@@ -159,7 +183,8 @@ class SharedStore(Store, Protocol):
         """Return the shares that have come to a meeting."""
 
     def part(self, pipeline: str, meeting: str) -> None:
-        """Forget a meeting that all its shares have left."""
+        """Note that all shares have left a meeting: whoever comes to it once more finds `Arrival.over`. Forgets who had
+        come, and the meetings that are over for longest when there are many."""
 
     def alone(self, pipeline: str) -> AbstractContextManager[None]:
         """While in it, no other instance of the pipeline is: for making and altering tables."""

@@ -14,7 +14,7 @@ from cdcflow.errors import CdcflowError, OperatorError, TargetUnavailable
 from cdcflow.state.tables import FILE_PREFIX, SCHEMA, tables_of
 
 # In order. Kept here so that a start with nothing to do need not load Alembic; a test compares it with the files.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 
 # Two that migrate one database take turns. The number is "cdcflow" in ASCII.
 _MIGRATION_LOCK: Final = int.from_bytes(b"cdcflow", "big")

@@ -91,6 +91,7 @@ class SqlStore:
         self._of_shares = (home.shares, home.meetings)
         # What only a source that is shared needs: see `model.sharing.SharedStore`.
         self.join, self.claim = self._sharing.join, self._sharing.claim
+        self.begin, self.identify = self._sharing.begin, self._sharing.identify
         self.shares, self.owners = self._sharing.shares, self._sharing.owners
         self.arrive, self.arrived, self.part = self._sharing.arrive, self._sharing.arrived, self._sharing.part
 

@@ -123,6 +123,7 @@ def _tables(schema: str | None, prefix: str) -> Tables:
             sa.Column("owner", _json, nullable=False),
             sa.Column("claimed_at", _moment, nullable=False),
             sa.Column("updated_at", _moment, nullable=False),
+            sa.Column("identity", _key, nullable=False, server_default=""),
         ),
         sa.Table(
             f"{prefix}meetings",

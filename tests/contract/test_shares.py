@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from cdcflow.model.ports import Target
 from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Column, Logical, NativeType
-from cdcflow.state import SqlStore, open_store
+from cdcflow.state import SqlStore, open_store, sharing
 from cdcflow.targets.mysql import barriers
 from tests.integration.target_shapes import route, table
 
@@ -127,19 +128,29 @@ def instance(home: Home, store: SqlStore) -> Iterator[Any]:
         each.target.close()
 
 
+def placed(shares: Mapping[str, Share]) -> dict[str, int]:
+    """Return the places alone: where epochs begin is the clock's word."""
+    return {name: share.place for name, share in shares.items()}
+
+
+def at(one: Instance, *places: int) -> Shares:
+    """Return the position of an instance whose shares are there."""
+    return Shares({f"t/{number}": replace(one.held[f"t/{number}"], place=place) for number, place in enumerate(places)})
+
+
 LARGE = pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 
 
 @LARGE
 def test_rows_and_place_commit_together(home: Home, store: SqlStore, instance: Any, large: bool) -> None:
     one = instance()
-    assert one.claim("t/0", "t/1") == {"t/0": Share(1, 0), "t/1": Share(1, 0)}
+    assert placed(one.claim("t/0", "t/1")) == {"t/0": 0, "t/1": 0}
     one.target.create(one.route)
     one.write("t/0", 7, (1, "a"), (2, "b"), large=large)
     one.write("t/1", 3, (3, "c"), large=large)
     one.write("t/0", 8, (1, "again"), large=large)
     assert home.found() == [(1, "again"), (2, "b"), (3, "c")]
-    assert store.shares(ME) == {"t/0": Share(1, 8), "t/1": Share(1, 3)}
+    assert placed(store.shares(ME)) == {"t/0": 8, "t/1": 3}
 
 
 @LARGE
@@ -148,27 +159,86 @@ def test_who_lost_a_share_cannot_write_a_row_of_it(home: Home, store: SqlStore, 
     one.claim("t/0", "t/1")
     one.target.create(one.route)
     one.write("t/0", 5, (1, "first"))
-    assert two.claim("t/0") == {"t/0": Share(2, 5)}
+    epoch = one.held["t/0"].epoch
+    assert two.claim("t/0") == {"t/0": Share(epoch + 1, 5)}
     with pytest.raises(Fenced):
         one.write("t/0", 6, (1, "of a zombie"), large=large)
     assert home.found() == [(1, "first")]
     two.write("t/0", 6, (1, "second"), large=large)
     del one.held["t/0"]
-    one.target.begin(ME, 1)
+    one.target.begin(ME, store.join(ME, OWNER))
     one.write("t/1", 1, (9, "still mine"), large=large)
     assert home.found() == [(1, "second"), (9, "still mine")]
-    assert store.shares(ME) == {"t/0": Share(2, 6), "t/1": Share(1, 1)}
+    assert placed(store.shares(ME)) == {"t/0": 6, "t/1": 1}
 
 
 def test_a_place_moves_without_rows(store: SqlStore, instance: Any) -> None:
     one = instance()
     one.claim("t/0", "t/1")
-    one.target.heartbeat(Shares({"t/0": Share(1, 4), "t/1": Share(1, 0)}))
-    one.target.heartbeat(Shares({"t/0": Share(1, 4), "t/1": Share(1, 0)}))
-    assert store.shares(ME) == {"t/0": Share(1, 4), "t/1": Share(1, 0)}
+    one.target.heartbeat(at(one, 4, 0))
+    one.target.heartbeat(at(one, 4, 0))
+    assert placed(store.shares(ME)) == {"t/0": 4, "t/1": 0}
     instance().claim("t/0")
     with pytest.raises(Fenced):
-        one.target.heartbeat(Shares({"t/0": Share(1, 5), "t/1": Share(1, 0)}))
+        one.target.heartbeat(at(one, 5, 0))
+
+
+@LARGE
+def test_a_place_never_goes_back(home: Home, store: SqlStore, instance: Any, large: bool) -> None:
+    one = instance()
+    one.claim("t/0", "t/1")
+    one.target.create(one.route)
+    one.write("t/0", 7, (1, "a"))
+    with pytest.raises(Fenced):
+        one.write("t/0", 6, (1, "of earlier"), large=large)
+    one.target.begin(ME, store.join(ME, OWNER))
+    with pytest.raises(Fenced):
+        one.target.heartbeat(at(one, 3, 1))
+    assert home.found() == [(1, "a")]
+    assert placed(store.shares(ME)) == {"t/0": 7, "t/1": 0}
+
+
+def test_who_slept_over_a_teardown_cannot_write(home: Home, store: SqlStore, instance: Any) -> None:
+    sleeper = instance()
+    sleeper.claim("t/0")
+    sleeper.target.create(sleeper.route)
+    sleeper.write("t/0", 5, (1, "a"))
+    store.forget(ME)
+    other = instance()
+    assert placed(other.claim("t/0")) == {"t/0": 0}
+    with pytest.raises(Fenced):
+        sleeper.write("t/0", 6, (2, "from before"))
+    assert home.found() == [(1, "a")]
+    assert placed(store.shares(ME)) == {"t/0": 0}
+
+
+def test_a_share_that_is_called_otherwise_begins_anew(store: SqlStore, instance: Any) -> None:
+    one = instance()
+    one.claim("t/0", "t/1")
+    one.target.heartbeat(at(one, 4, 9))
+
+    def identify(**named: str) -> None:
+        store.identify(
+            ME, {f"t/{number[1:]}": replace(one.held[f"t/{number[1:]}"], identity=named[number]) for number in named}
+        )
+
+    identify(p0="first", p1="first")
+    assert placed(store.shares(ME)) == {"t/0": 4, "t/1": 9}
+    assert placed(one.claim("t/0", "t/1")) == {"t/0": 4, "t/1": 9}
+    assert {name: share.identity for name, share in one.held.items()} == {"t/0": "first", "t/1": "first"}
+    identify(p0="first", p1="second")
+    assert placed(store.shares(ME)) == {"t/0": 4, "t/1": 0}
+    assert {name: share.identity for name, share in store.shares(ME).items()} == {"t/0": "first", "t/1": "second"}
+    instance().claim("t/0")
+    identify(p0="third")  # somebody else's by now
+    assert store.shares(ME)["t/0"].identity == "first"
+
+
+def test_shares_that_are_on_record_are_not_begun_once_more(store: SqlStore, instance: Any) -> None:
+    store.join(ME, OWNER)
+    store.begin(ME, {"t/0": 4, "t/1": 0})
+    store.begin(ME, {"t/0": 7, "t/2": 8})
+    assert placed(instance().claim("t/0", "t/1", "t/2", "t/3")) == {"t/0": 4, "t/1": 0, "t/2": 8, "t/3": 0}
 
 
 def test_shares_that_come_to_a_meeting_are_seen_by_all_until_it_is_over(store: SqlStore, home: Home) -> None:
@@ -180,9 +250,22 @@ def test_shares_that_come_to_a_meeting_are_seen_by_all_until_it_is_over(store: S
     store.arrive(ME, "n", "t/0", 9)
     assert {(each.share, each.place) for each in other.arrived(ME, "m")} == {("t/0", 5), ("t/1", 8)}
     other.part(ME, "m")
-    assert store.arrived(ME, "m") == []
-    assert len(store.arrived(ME, "n")) == 1
+    assert [each.over for each in store.arrived(ME, "m")] == [True]
+    assert [each.over for each in store.arrived(ME, "n")] == [False]
+    store.arrive(ME, "m", "t/0", 20)  # a mark that is read again
+    assert {(each.share, each.over) for each in other.arrived(ME, "m")} == {("t/0", False), ("", True)}
     other.close()
+
+
+def test_of_meetings_that_are_over_the_newest_are_remembered(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "MOST_OVER", 2)
+    clock = itertools.count(1)
+    monkeypatch.setattr(sharing, "_first_epoch", lambda _: next(clock))
+    store.arrive(ME, "open", "t/0", 5)
+    for name in ("a", "b", "c", "d"):
+        store.arrive(ME, name, "t/0", 5)
+        store.part(ME, name)
+    assert [len(store.arrived(ME, name)) for name in ("a", "b", "c", "d", "open")] == [0, 0, 1, 1, 1]
 
 
 def test_teardown_forgets_shares(store: SqlStore) -> None:
@@ -208,7 +291,8 @@ def test_what_is_said_to_be_durable_is_on_the_disk_also_where_no_share_has_moved
             written = target_db.query("SELECT pg_current_wal_insert_lsn()::text")[0][0]
             durable = one.target.flush(force=True)
             query = f"SELECT pg_current_wal_flush_lsn() >= '{written}'"
-            assert durable == Shares({"t/0": Share(1, place)})
+            assert isinstance(durable, Shares)
+            assert placed(durable.shares) == {"t/0": place}
             assert target_db.query(query) == [(True,)]
     finally:
         one.target.close()
@@ -226,9 +310,9 @@ def test_who_lost_a_share_cannot_empty_a_table(
     store.claim(ME, ["t/0"], OWNER)
     emptied = Truncate((one.route,), cascade=False, restart_identity=False)
     with pytest.raises(Fenced):
-        one.target.apply(ChangeBatch([emptied], Shares({"t/0": Share(1, 8)}), 1))
+        one.target.apply(ChangeBatch([emptied], Shares({"t/0": replace(one.held["t/0"], place=8)}), 1))
     assert home.found() == [(1, "a"), (2, "b")]
     two = instance()
     two.claim("t/0")
-    two.target.apply(ChangeBatch([emptied], Shares({"t/0": Share(3, 8)}), 1))
+    two.target.apply(ChangeBatch([emptied], Shares({"t/0": replace(two.held["t/0"], place=8)}), 1))
     assert home.found() == []

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from cdcflow.bus.formats import SCHEMA
+from cdcflow.bus.formats import OP, SCHEMA
 from cdcflow.bus.kafka import source as kafka_source
 from cdcflow.bus.kafka.source import Config, KafkaSource
 from cdcflow.bus.kafka.stream import KafkaStream
@@ -43,7 +43,7 @@ class Record:
         with self.lock:
             for name in names:
                 old = self.shares.get(name, Share(0, 0))
-                self.shares[name] = Share(old.epoch + 1, old.place)
+                self.shares[name] = Share(old.epoch + 1, old.place, old.identity)
             self.said.append(("take", tuple(sorted(names))))
             return {name: self.shares[name] for name in names}
 
@@ -53,8 +53,19 @@ class Record:
             if any(self.shares[name].epoch != at.epoch for name, at in end.shares.items()):
                 self.refused += 1
                 return False
-            self.shares.update(end.shares)
+            self.shares.update({name: replace(self.shares[name], place=at.place) for name, at in end.shares.items()})
             return True
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        with self.lock:
+            self.shares = {**{name: Share(1, place) for name, place in places.items()}, **self.shares}
+
+    def identify(self, shares: Mapping[str, Share]) -> None:
+        with self.lock:
+            for name, at in shares.items():
+                same = self.shares[name].identity in ("", at.identity)
+                place = self.shares[name].place if same else 0
+                self.shares[name] = replace(self.shares[name], place=place, identity=at.identity)
 
 
 @dataclass
@@ -103,6 +114,15 @@ class Claimed:
     def lost(self, names: Sequence[str]) -> None:
         self._record.said.append(("lost", tuple(sorted(names))))
 
+    def recorded(self) -> Mapping[str, Share]:
+        return dict(self._record.shares)
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        self._record.begin(places)
+
+    def identify(self, shares: Mapping[str, Share]) -> None:
+        self._record.identify(shares)
+
 
 class Group:
     """Topics of one publisher and a group that reads them."""
@@ -123,7 +143,7 @@ class Group:
     def put(self, row: Row, op: str = "c", partition: int = 0, fingerprint: str = "two", **headers: str) -> None:
         more = [(f"cdcflow.{name}", value) for name, value in headers.items()]
         value = said(op, row if op != "t" else None)
-        self.kafka.produce(self.topic, "k", value, [(SCHEMA, fingerprint), *more], partition)
+        self.kafka.produce(self.topic, "k", value, [(OP, op), (SCHEMA, fingerprint), *more], partition)
 
     def source(self, **options: Any) -> KafkaSource:
         config = Config(url=self.kafka.url(), topics=[f"{self.name}.*"], **options)

@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import NewPartitions
 
 from cdcflow.bus.kafka.source import KafkaSource
-from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChanged
+from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, Truncate
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
@@ -131,8 +131,34 @@ def test_a_topic_that_was_made_anew_is_not_read_as_if_it_were_the_old_one(group:
     group.kafka.create_topic(group.topic, 4)
     with group.member() as one:
         error = fails(one)
+    assert isinstance(error, SourceUnavailable)
+    assert "holds nothing yet" in error.what
+    for number in range(8):
+        group.put({"id": number, "v": "a"}, partition=number % 4)
+    with group.member() as one:
+        error = fails(one)
+        assert one.ids == []
     assert isinstance(error, SourceChanged)
-    assert "ends at 0, and 1 was recorded" in error.why
+    assert group.place() == 1
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_start_where_it_begins_with_a_truncate(group: Group) -> None:  # noqa: F811
+    for number in range(8):
+        group.put({"id": number, "v": "a"}, partition=number % 4)
+    with group.member() as one:
+        one.until(lambda: len(one.ids) == 8)
+    group.kafka.delete_topic(group.topic)
+    group.kafka.create_topic(group.topic, 4)
+    for number in range(4):
+        group.put({}, "t", partition=number, meeting="m1/4")
+    for number in range(10, 22):
+        group.put({"id": number, "v": "a"}, partition=number % 4)
+    with group.member() as one:
+        one.until(lambda: sum(isinstance(batch.steps[0], Meeting) for batch in one.batches) == 4)
+        for number in range(4):
+            one.stream.resume(f"{group.topic}/{number}")
+        one.until(lambda: len(one.ids) == 12)
+        assert sorted(one.ids) == list(range(10, 22))
 
 
 def test_what_retention_removed_is_named(group: Group) -> None:  # noqa: F811

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from cdcflow.flow.sharing import Handover, Membership, SharedRun
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Truncate
 from cdcflow.model.position import Position, Share, Shares
 from cdcflow.model.sharing import Arrival
+from cdcflow.state import SqlStore, open_store
 
 
 class Recorded:
@@ -52,7 +55,7 @@ class One:
         self.later: Callable[[], None] | None = None  # called just behind a look that found nothing
         self.member._gatherings = Gatherings(parts, nothing, nothing)
         self.member._looked_at = 0.0
-        self.handover = Handover(lambda names: {}, threading.Event())
+        self.handover = Handover(cast("Any", None), "p", {}, threading.Event())
 
     def take(self, fill: Fill, wait: float) -> ChangeBatch | Heartbeat | None:
         found = self.inbox.take(fill, 0.0)
@@ -116,12 +119,129 @@ def test_whom_a_meeting_waits_for_is_told_from_time_to_time(monkeypatch: pytest.
     met = Gatherings(
         parts, cast("Any", Met(Arrival("t/0", 5))), cast("Any", SimpleNamespace(ends=lambda _: {"t/1": 3}))
     )
-    met.expect(Meeting("m", "t/0", 5, frozenset({"t/0", "t/1"}), Truncate((), cascade=False, restart_identity=False)))
+    met.expect(
+        Meeting("m", "t/0", 5, frozenset({"t/0", "t/1"}), Truncate((), cascade=False, restart_identity=False)), 1
+    )
     met.attend({"t/0": Share(1, 4)}, lambda places, then: None)
     assert told == []
     monkeypatch.setattr(gatherings, "TELL_EVERY_SECONDS", 0.0)
     met.attend({"t/0": Share(1, 4)}, lambda places, then: None)
     assert [each["missing"] for each in told] == ["t/1"]
+
+
+EMPTIED = Truncate((), cascade=False, restart_identity=False)
+BOTH = frozenset({"t/0", "t/1"})
+
+
+@dataclass
+class Meets:
+    """An instance of a pipeline whose state is a file; it holds shares of `t` and does what falls to it."""
+
+    store: SqlStore
+    held: dict[str, Share]
+    done: list[tuple[dict[str, int], bool]] = field(default_factory=list)  # who went behind, and whether it emptied
+    resumed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        parts = cast("Any", SimpleNamespace(settings=SimpleNamespace(pipeline="p")))
+        stream = cast("Any", SimpleNamespace(resume=self.resumed.append, ends=lambda _: {"t/0": 100, "t/1": 100}))
+        self.gatherings = Gatherings(parts, self.store, stream)
+
+    def come(self, share: str, place: int) -> None:
+        meeting = Meeting("m", share, place, BOTH, EMPTIED)
+        self.gatherings.expect(meeting, self.held[share].epoch)
+        self.gatherings.arrive(meeting)
+
+    def look(self) -> None:
+        self.gatherings._looked_at = 0.0
+        self.gatherings.attend(self.held, self._go_behind)
+
+    def _go_behind(self, places: Mapping[str, int], then: ChangeBatch | None) -> None:
+        self.done.append((dict(places), then is not None))
+        table = self.store._sharing._shares
+        with self.store._transaction(writes=True) as connection:
+            for share, place in places.items():
+                connection.execute(table.update().where(table.c.share == share).values(place=place))
+
+
+@pytest.fixture
+def meets(tmp_path: Path) -> Iterator[Callable[..., Meets]]:
+    """`meets("t/0", "t/1")`: an instance that claims these shares."""
+    stores: list[SqlStore] = []
+
+    def make(*shares: str) -> Meets:
+        store = open_store(f"sqlite:///{tmp_path}/state.db")
+        stores.append(store)
+        store.migrate()
+        return Meets(store, store.claim("p", shares, {}))
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def test_a_mark_that_is_read_again_when_its_meeting_is_over_is_passed_and_empties_nothing(
+    meets: Callable[..., Meets],
+) -> None:
+    one, other = meets("t/0"), meets("t/1")
+    one.come("t/0", 5)
+    other.come("t/1", 9)
+    other.look()
+    assert other.done == []
+    one.look()
+    other.look()
+    assert (one.done, other.done) == ([({"t/0": 5}, True)], [({"t/1": 9}, False)])
+    next_owner = meets("t/0")
+    next_owner.come("t/0", 12)  # the publisher died before its checkpoint, and has said it once more
+    next_owner.look()
+    assert next_owner.done == [({"t/0": 12}, False)]
+    assert next_owner.resumed == ["t/0"]
+    assert not next_owner.gatherings.open
+
+
+def test_a_meeting_is_forgotten_with_the_claim_under_which_it_was_read(meets: Callable[..., Meets]) -> None:
+    one = meets("t/0", "t/1")
+    one.come("t/0", 5)
+    assert one.gatherings.before("t/0", one.held["t/0"]) == 0
+    assert one.gatherings.before("t/0", replace(one.held["t/0"], place=20)) == 4
+    again = one.store.claim("p", ["t/0"], {})["t/0"]
+    assert one.gatherings.before("t/0", replace(again, place=20)) == 20
+    one.held["t/0"] = again
+    one.look()
+    assert one.done == []
+    assert not one.gatherings.open
+
+
+def test_a_meeting_whose_record_is_gone_is_come_to_again(meets: Callable[..., Meets]) -> None:
+    one = meets("t/0", "t/1")
+    one.come("t/0", 101)
+    one.come("t/1", 101)
+    meetings = one.store._sharing._meetings
+    with one.store._transaction(writes=True) as connection:
+        connection.execute(meetings.delete())
+        table = one.store._sharing._shares
+        connection.execute(table.update().values(place=100))
+    one.look()
+    assert one.done == []
+    one.look()
+    assert one.done == [({"t/0": 101, "t/1": 101}, True)]
+
+
+def test_a_place_in_a_topic_that_was_deleted_is_not_behind_a_mark_of_the_one_that_has_its_name_now(
+    meets: Callable[..., Meets],
+) -> None:
+    one, other = meets("t/0"), meets("t/1")
+    one.store.identify("p", {"t/0": replace(one.held["t/0"], identity="new")})
+    other.store.identify("p", {"t/1": replace(other.held["t/1"], identity="old")})
+    other._go_behind({"t/1": 500}, None)
+    one.come("t/0", 1)
+    one.look()
+    assert one.done == []
+    assert one.gatherings.open
+    other.store.identify("p", {"t/1": replace(other.held["t/1"], identity="new")})
+    other.come("t/1", 1)
+    one.look()
+    assert one.done == [({"t/0": 1}, True)]
 
 
 class Silent:

@@ -15,7 +15,7 @@ from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Reading
-from cdcflow.model.change import ChangeBatch, Meeting
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Share, Shares
 from tests.unit.bus_double import FORMAT, Told, route_of, said, table
 from tests.unit.test_bus_reading import in_order
@@ -75,9 +75,10 @@ class Client:
     sought: list[tuple[int, int]] = field(default_factory=list)
     assigned: Any = None
     revoked: Any = None
+    lost: Any = None
 
     def subscribe(self, topics: list[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        self.assigned, self.revoked = on_assign, on_revoke
+        self.assigned, self.revoked, self.lost = on_assign, on_revoke, on_lost
 
     def _next(self) -> list[Sent]:
         steps = self.script.pop(0) if self.script else []
@@ -103,6 +104,9 @@ class Client:
 
     def take(self, *partitions: int) -> None:
         self.revoked(self, [TopicPartition(TOPIC, number) for number in partitions])
+
+    def lose(self, *partitions: int) -> None:
+        self.lost(self, [TopicPartition(TOPIC, number) for number in partitions])
 
     def get_watermark_offsets(self, of: TopicPartition, cached: bool) -> None:
         return None
@@ -131,16 +135,30 @@ class Topics:
     def ends(self, partitions: Sequence[tuple[str, int]], *, committed: bool = True) -> dict[tuple[str, int], int]:
         return dict.fromkeys(partitions, 50)
 
+    def ids(self, topics: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(topics, "an id")
+
 
 class Letters:
     def deliver(self, letters: Sequence[object]) -> None: ...
 
 
 class Claimed:
-    """Claims of a group's first member."""
+    """Claims of a group's first member, or of a later one where something is on record."""
+
+    def __init__(self, **recorded: int) -> None:
+        self.places = {f"{TOPIC}/{number.removeprefix('p')}": place for number, place in recorded.items()}
 
     def take(self, names: Sequence[str]) -> Mapping[str, Share]:
-        return {name: Share(1, 0) for name in names}
+        return {name: Share(1, self.places.get(name, 0)) for name in names}
+
+    def recorded(self) -> Mapping[str, Share]:
+        return {name: Share(1, place) for name, place in self.places.items()}
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        self.places = {**places, **self.places}
+
+    def identify(self, shares: Mapping[str, Share]) -> None: ...
 
     def give(self, names: Sequence[str]) -> None: ...
 
@@ -148,7 +166,7 @@ class Claimed:
 
 
 def starts(begin: Any = "earliest", partitions: int = 2) -> Starts:
-    return Starts(cast("Cluster", Topics()), begin, {TOPIC: partitions}, "here")
+    return Starts(cast("Cluster", Topics()), begin, {TOPIC: partitions}, lambda _: {}, "here")
 
 
 def stream_of(client: Client) -> KafkaStream:
@@ -195,13 +213,50 @@ def test_what_was_skipped_at_a_meeting_is_read_behind_it_also_where_later_messag
     assert client.sought == [(0, 1), (1, 1)]
 
 
-def test_a_partition_that_was_empty_when_it_was_claimed_first_is_not_begun_at_its_end_by_the_next_owner() -> None:
-    name = f"{TOPIC}/0"
+def began(begin: str, claims: Claimed, partitions: int = 2, *numbers: int) -> list[int]:
+    """Return where partitions begin, of as many as there were when the stream began."""
+    names = [f"{TOPIC}/{number}" for number in numbers or range(partitions)]
+    found = starts(begin, partitions).take(names, claims)
+    return [found[name].place for name in names]
 
-    assert starts("latest").of({name: Share(1, 0)}) == {name: 50}
-    assert starts("latest").of({name: Share(0, 0)}) == {name: 50}
-    assert starts("latest").of({name: Share(2, 0)}) == {name: 0}
-    assert starts("earliest").of({name: Share(1, 0)}) == {name: 0}
+
+def test_a_partition_that_was_empty_when_it_was_claimed_first_is_not_begun_at_its_end_by_the_next_owner() -> None:
+    assert began("latest", Claimed()) == [50, 50]
+    assert began("latest", Claimed(p0=0, p1=7)) == [0, 7]
+    assert began("earliest", Claimed()) == [0, 0]
+    assert began("earliest", Claimed(p0=0, p1=7)) == [0, 7]
+
+
+def test_a_partition_that_was_added_while_nobody_ran_is_begun_at_its_start_also_where_others_began_at_their_end() -> (
+    None
+):
+    claims = Claimed()
+    assert began("latest", claims, 2, 0) == [50]
+    assert began("latest", claims, 3, 1) == [50]  # it was there with the first, whoever claims it
+    assert began("latest", claims, 3, 2) == [0]
+
+
+def test_an_onlooker_begins_at_the_end() -> None:
+    class Onlooker(Claimed):
+        def take(self, names: Sequence[str]) -> Mapping[str, Share]:
+            return {name: Share(0, 0) for name in names}
+
+        def begin(self, places: Mapping[str, int]) -> None: ...
+
+    assert began("latest", Onlooker()) == [50, 50]
+    assert began("earliest", Onlooker()) == [0, 0]
+
+
+def test_who_applies_is_told_of_a_share_that_was_lost_though_nothing_follows() -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    client.script = [[row(0, 0)], [], [lambda: client.lose(0, 1)]]
+    assert ids(stream.read(0.0)) == [0]
+    piece = stream.read(0.0)
+
+    assert isinstance(piece, Heartbeat)
+    assert piece.end == Shares({})
 
 
 def test_the_end_names_what_is_held(  # a share that was taken is in no position any more

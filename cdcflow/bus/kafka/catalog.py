@@ -27,7 +27,7 @@ class Catalog:
     """The topics of one pipeline. Any thread."""
 
     def __init__(self, config: Config, topics: Topics, at: str, pipeline: str) -> None:
-        self._config, self._topics, self._at, self._pipeline = config, topics, at, pipeline
+        self._config, self._topics, self.at, self._pipeline = config, topics, at, pipeline
         self.order = config.order
         self.signals = config.signals
         self.shapes = f"{pipeline}.schema_changes"
@@ -51,7 +51,7 @@ class Catalog:
         if not set(name) <= _NAME_CHARACTERS or len(name) > LONGEST_NAME or name in (".", ".."):
             raise ConfigError(
                 f'the topic of table {route.source.name} would be called "{name}"',
-                at=self._at,
+                at=self.at,
                 why="a topic's name is of letters, digits, '.', '_' and '-', at most 249 of them",
                 do="give the table another name with `to:` in the rules, or change `topic:`",
             )
@@ -60,8 +60,9 @@ class Catalog:
             raise ConfigError(f"table {route.source.name} would have one of cdcflow's own topics", at=name, do=do)
         return name
 
-    def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has, as first seen: a key stays where it is while this instance runs.
+    def seen(self, topic: str) -> Topic:
+        """Return what a topic is, with the partitions that it had when it was first seen: a key stays where it is while
+        this instance runs.
 
         Raises:
             OperatorError: it is gone.
@@ -70,9 +71,9 @@ class Catalog:
             if topic not in self._known:
                 found = self._topics.find([topic]).get(topic)
                 if found is None:
-                    raise gone(topic, self._at)
+                    raise gone(topic, self.at)
                 self._known[topic] = found
-            return self._known[topic].partitions
+            return self._known[topic]
 
     def watch(self) -> None:
         """Look, from time to time, whether the topics that are written to are still the same.
@@ -89,14 +90,9 @@ class Catalog:
         for name, before in known.items():
             seen = now.get(name)
             if seen is None:
-                raise gone(name, self._at)
+                raise gone(name, self.at)
             if seen.id != before.id:
-                raise OperatorError(
-                    f'topic "{name}" was deleted and made anew',
-                    at=self._at,
-                    why="the events before that are no longer in it",
-                    do="cdcflow resync TABLE publishes the table again",
-                )
+                raise remade(name, self.at)
             if seen.partitions != before.partitions:
                 log.warning(
                     "a topic has other partitions than at the start, keys stay where they are until the next one",
@@ -165,7 +161,7 @@ class Catalog:
             where += f", key ({', '.join(route.key_in_target)})"
             if key is not None and self._config.format == "json" and len(key) <= 200:
                 where += f" {key.decode('utf-8', 'replace')}"
-        return type(error)(error.what, at=f"{where}, {self._at}", why=error.why, do=error.do)
+        return type(error)(error.what, at=f"{where}, {self.at}", why=error.why, do=error.do)
 
     def _settings(self, *, compact: bool) -> dict[str, str]:
         config = self._config
@@ -177,6 +173,16 @@ class Catalog:
         if config.max_message_bytes is not None:
             found["max.message.bytes"] = str(config.max_message_bytes)
         return found
+
+
+def remade(topic: str, at: str, table: str = "TABLE") -> OperatorError:
+    """Return the error for a topic that is another one than holds a table's events."""
+    return OperatorError(
+        f'topic "{topic}" was deleted and made anew',
+        at=at,
+        why="the events before that are no longer in it",
+        do=f"cdcflow resync {table} publishes the table again, behind a truncate",
+    )
 
 
 def gone(topic: str, at: str) -> OperatorError:

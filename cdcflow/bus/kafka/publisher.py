@@ -25,9 +25,10 @@ from cdcflow.bus.formats import (
     Stamps,
     Writer,
 )
-from cdcflow.bus.kafka.catalog import Catalog
+from cdcflow.bus.kafka.catalog import Catalog, remade
 from cdcflow.bus.kafka.session import Session
-from cdcflow.bus.kafka.statetopic import StateTopic, topic_key, value_of
+from cdcflow.bus.kafka.statetopic import Record, StateTopic, home_key, topic_key, value_of
+from cdcflow.bus.kafka.topics import Topic
 from cdcflow.model import shape
 from cdcflow.model.change import Rows
 from cdcflow.model.frame import RowBatch
@@ -80,14 +81,15 @@ class Publisher:
     """Publishes through one session. One thread.
 
     `careful`: the delivery of every message is watched by itself, so that a refusal can be told with its table and key.
-    `state`: where it is on record how many partitions a topic had. A loader needs none, for `create` comes before it.
+    `state`: where it is on record which topics were written to. A loader needs none, for `create` comes before it.
     """
 
     def __init__(self, session: Session, catalog: Catalog, made: Format, state: StateTopic | None = None) -> None:
         self._session, self._catalog, self._format, self._state = session, catalog, made, state
         self._lanes: dict[tuple[int, int, tuple[str, ...]], tuple[Route, Lane]] = {}
-        self._spread: dict[str, int] = {}  # by topic, the partitions that are or will be on record
-        self._kept: dict[str, int] | None = None  # what was on record when it was read
+        self._spread: dict[str, tuple[str, int]] = {}  # by name, the topics that are or will be on record
+        self._homes: dict[int, str] = {}  # by table, the id of the topic that is or will be on record
+        self._kept: dict[str, Record] | None = None  # what was on record when it was read
         self._prefixes = PerStamp(_prefix)
         self.careful = False
 
@@ -104,7 +106,7 @@ class Publisher:
         if known is not None and (known[0] is route or known[0] == route):
             return known[1]
         topic = self._catalog.topic_of(route)
-        partitions = self._catalog.partitions(topic)
+        partitions = self._catalog.seen(topic).partitions
         writer = self._format.writer(topic, route, names)
         fixed = None
         if self._catalog.order == "transaction":
@@ -125,6 +127,7 @@ class Publisher:
         """The open transaction is void: shapes that were written in it were not."""
         self._lanes.clear()
         self._spread.clear()
+        self._homes.clear()
         self._kept = None
 
     def rows(self, step: Rows, stamps: dict[int, Stamps]) -> None:
@@ -207,22 +210,62 @@ class Publisher:
         self._session.send(self._catalog.shapes, text(shape.to_json(table)).encode(), key.encode(), 0)
         lane.told = True
 
+    def is_elsewhere(self, lane: Lane) -> bool:
+        """Whether the table's events are on record in another topic of the same name, and so in none any more."""
+        self._kept = None  # others of this pipeline may have written since
+        return self._is_elsewhere(lane)
+
+    def _is_elsewhere(self, lane: Lane) -> bool:
+        home = self._recorded(home_key(lane.route.source.id))
+        return home is not None and home["topic"] == lane.topic and home["id"] != self._catalog.seen(lane.topic).id
+
+    def void(self, lane: Lane) -> None:
+        """Note that what was published of the table is void, and where it is at home now. A truncate follows."""
+        self._kept = None
+        self._settle_in(lane, self._catalog.seen(lane.topic))
+
     def _settle(self, lane: Lane) -> None:
-        """Mind that the topic may have more partitions than when it was last written to: keys are elsewhere then."""
-        if self._state is None or self._spread.get(lane.topic) == lane.partitions:
+        """Mind that the topic may be another one, or have more partitions than when it was last written to.
+
+        Raises:
+            OperatorError: it is another one, and lacks what was written of the table before.
+        """
+        topic = self._catalog.seen(lane.topic)
+        if self._state is None or (
+            self._spread.get(lane.topic) == (topic.id, topic.partitions)
+            and self._homes.get(lane.route.source.id) == topic.id
+        ):
             return
+        if self._homes.get(lane.route.source.id, topic.id) != topic.id:
+            self._kept = None  # it was told elsewhere that the table is in another one from now on
+        if self._is_elsewhere(lane):
+            raise remade(lane.topic, self._catalog.at, str(lane.route.source.name))
+        self._settle_in(lane, topic)
+
+    def _settle_in(self, lane: Lane, topic: Topic) -> None:
+        assert self._state is not None
+        kept = self._recorded(topic_key(topic.name)) or {"partitions": 0}
+        same = kept.get("id", topic.id) == topic.id
+        now = {"partitions": topic.partitions, "id": topic.id}
+        if self._spread.get(topic.name) != (topic.id, topic.partitions) and kept != now:
+            self._session.send(self._state.name, value_of(now), topic_key(topic.name).encode(), 0)
+            if same and 0 < kept["partitions"] < topic.partitions:
+                counts = {"now": topic.partitions, "before": kept["partitions"]}
+                log.info("a topic has more partitions, used from here on", topic=topic.name, **counts)
+                self.part(lane)
+        self._spread[topic.name] = (topic.id, topic.partitions)
+        table, home = lane.route.source.id, {"topic": topic.name, "id": topic.id}
+        if self._homes.get(table) != topic.id and self._recorded(home_key(table)) != home:
+            self._session.send(self._state.name, value_of(home), home_key(table).encode(), 0)
+        self._homes[table] = topic.id
+
+    def _recorded(self, key: str) -> Record | None:
+        """Return what is on record of topics and homes."""
         if self._kept is None:
-            records = self._state.read()
-            self._kept = {key: record["partitions"] for key, record in records.items() if key.startswith(topic_key(""))}
-        kept = self._kept.get(topic_key(lane.topic), 0)
-        if kept != lane.partitions:
-            record = value_of({"partitions": lane.partitions})
-            self._session.send(self._state.name, record, topic_key(lane.topic).encode(), 0)
-        if 0 < kept < lane.partitions:
-            counts = {"now": lane.partitions, "before": kept}
-            log.info("a topic has more partitions, used from here on", topic=lane.topic, **counts)
-            self.part(lane)
-        self._spread[lane.topic] = lane.partitions
+            assert self._state is not None
+            kinds = (topic_key(""), "home/")
+            self._kept = {key: record for key, record in self._state.read().items() if key.startswith(kinds)}
+        return self._kept.get(key)
 
     def _turn(self, lane: Lane, frame: RowBatch, stamps: Stamps) -> _Turn:
         messages = lane.writer.write(frame, stamps)

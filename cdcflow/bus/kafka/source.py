@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, libversion
@@ -12,7 +13,7 @@ from pydantic import Field
 from cdcflow.bus.config import Decoding
 from cdcflow.bus.formats import Format
 from cdcflow.bus.formats.opening import decoding
-from cdcflow.bus.kafka import check, wishes
+from cdcflow.bus.kafka import beginnings, check, wishes
 from cdcflow.bus.kafka.catalogue import TopicsOfShapes
 from cdcflow.bus.kafka.connection import Property, Sasl, Tls, address, client
 from cdcflow.bus.kafka.errors import error_of, translate
@@ -132,9 +133,10 @@ class KafkaSource:
 
     def end(self) -> Position:
         """As `SharedSource.end`."""
-        partitions = [(topic, number) for topic, count in self.topics().items() for number in range(count)]
-        ends = self.cluster.ends(partitions)
-        return Shares({share_name(*one): Share(0, end) for one, end in ends.items()})
+        topics = self.topics()
+        ids = self.cluster.ids(list(topics))
+        ends = self.cluster.ends((topic, number) for topic, count in topics.items() for number in range(count))
+        return Shares({share_name(*one): Share(0, end, ids.get(one[0], "")) for one, end in ends.items()})
 
     def join(self, claims: Claims, router: Router, known: Mapping[int, Route]) -> KafkaStream:
         """As `SharedSource.join`."""
@@ -152,7 +154,8 @@ class KafkaSource:
             where=_where,
         )
         letters = DeadLetters(self.client, self.cluster, self.group + DEAD_LETTERS, self.address)
-        starts = Starts(self.cluster, self.config.start, self.topics(), self.address)
+        emptied = partial(beginnings.emptied, self.client, self.address)
+        starts = Starts(self.cluster, self.config.start, self.topics(), emptied, self.address)
         settings = self._consumer_settings()
         return KafkaStream(
             lambda heard: Consumer({**settings, "error_cb": heard}),

@@ -2,31 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from cdcflow.bus.kafka.partitions import Cluster, partition_of, share_name
-from cdcflow.errors import OperatorError, PositionLost, SourceChanged
+from cdcflow.errors import OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.position import Share
+from cdcflow.model.sharing import Claims
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
+
+Partition = tuple[str, int]
+
+Emptied = Callable[[Sequence[Partition]], Mapping[Partition, bool | None]]
+"""Says of partitions whether the first message tells that the table was emptied; None where there is no message."""
 
 
 class Starts:
-    """Finds starting places. `known` are the partitions that were there when the stream began: one that came later is
-    read from its beginning also where `start` is latest."""
+    """Finds starting places. `known` are the partitions that were there when the stream began: a topic that came later
+    is read from its beginning also where `start` is latest."""
 
     def __init__(
-        self, cluster: Cluster, start: Literal["earliest", "latest"], known: Mapping[str, int], at: str
+        self,
+        cluster: Cluster,
+        start: Literal["earliest", "latest"],
+        known: Mapping[str, int],
+        emptied: Emptied,
+        at: str,
     ) -> None:
         self._cluster, self._start, self._known, self._at = cluster, start, dict(known), at
+        self._emptied = emptied
 
-    def of(self, claimed: Mapping[str, Share]) -> dict[str, int]:
-        """Return the next offset to read of each claimed partition.
+    def take(self, names: Sequence[str], claims: Claims) -> dict[str, Share]:
+        """Claim shares; return each with the next offset to read.
 
         Raises:
             PositionLost: retention has removed what follows the recorded place.
-            SourceChanged: the topic ends before it: it was made anew.
-            SourceUnavailable: no broker answers.
+            SourceChanged: the topic was made anew, and does not tell that what was read of the old one is void.
+            SourceUnavailable: no broker answers, or a topic that was made anew holds nothing yet.
+            TargetUnavailable: as `Claims.take`.
         """
+        if self._start == "latest":
+            self._begin(names, claims)
+        claimed = self._same(claims.take(names), claims)
+        places = self._of(claimed)
+        return {name: replace(share, place=places[name]) for name, share in claimed.items()}
+
+    def _begin(self, names: Sequence[str], claims: Claims) -> None:
+        """Put on record where the partitions of topics begin that were never read: all those of a topic at once, so
+        that one which is not there is known to have come later, whoever claims it first."""
+        topics = {partition_of(name)[0] for name in names}
+        read = {partition_of(name)[0] for name in claims.recorded()}
+        fresh = sorted(topics & self._known.keys() - read)
+        ends = self._cluster.ends((topic, number) for topic in fresh for number in range(self._known[topic]))
+        if ends:
+            claims.begin({share_name(*one): end for one, end in ends.items()})
+
+    def _same(self, claimed: Mapping[str, Share], claims: Claims) -> dict[str, Share]:
+        """Compare the topics with those that were read before, by their ids; a place in another one says nothing.
+
+        What was not read of a topic that is gone is lost, and so are the deletions in it. Another one is begun at its
+        start where it begins with a truncate: then its publisher knows of that, and has copied the table behind it.
+        """
+        ids = self._cluster.ids(sorted({partition_of(name)[0] for name in claimed}))
+        now = {name: replace(share, identity=ids.get(partition_of(name)[0], "")) for name, share in claimed.items()}
+        others = [name for name, share in claimed.items() if share.identity not in ("", now[name].identity)]
+        if others:
+            found = self._emptied([partition_of(name) for name in others])
+            for name in others:
+                self._judge(name, found[partition_of(name)])
+                log.warning("a topic was made anew, it is read from its start", share=name, place=claimed[name].place)
+                now[name] = replace(now[name], place=0)
+        fresh = {name: at for name, at in now.items() if at.identity and at.identity != claimed[name].identity}
+        if fresh:
+            claims.identify(fresh)
+        return now
+
+    def _judge(self, name: str, emptied: bool | None) -> None:
+        topic, partition = partition_of(name)
+        if emptied is None:
+            raise SourceUnavailable(
+                f'topic "{topic}" was made anew, and holds nothing yet',
+                at=self._at,
+                why="what was not read of the one before is lost",
+                do="cdcflow resync at the publisher copies the table into it; then it is read from its start",
+            )
+        if not emptied:
+            raise self.remade(topic, f"partition {partition} does not begin with the truncate of a copy that begins")
+
+    def _of(self, claimed: Mapping[str, Share]) -> dict[str, int]:
+        """Return the next offset to read of each share."""
         partitions = [partition_of(name) for name in claimed]
         starts = self._cluster.starts(partitions)
         ends = self._cluster.ends(partitions, committed=False)
@@ -35,9 +102,9 @@ class Starts:
             one = partition_of(name)
             first, end = starts[one], ends[one]
             if share.place == 0:
-                # Claimed before, it was empty then: what is in it now came since, and somebody was to read it.
+                # Where `start` is latest, what is not on record came later (`_begin`), and what is at 0 was empty then.
                 # Epoch 0 is that of an onlooker, who claims nothing.
-                latest = self._start == "latest" and share.epoch <= 1 and one[1] < self._known.get(one[0], 0)
+                latest = self._start == "latest" and share.epoch == 0 and one[1] < self._known.get(one[0], 0)
                 found[name] = end if latest else first
             elif share.place < first:
                 raise self._lost(name, share.place, first)
@@ -75,11 +142,12 @@ class Starts:
         )
 
     def remade(self, topic: str, why: str) -> SourceChanged:
-        """Return the error for a topic that is another one than was read."""
+        """Return the error for a topic that is another one than was read, and does not say what that means."""
         return SourceChanged(
             f'topic "{topic}" was made anew since it was read',
             at=self._at,
             why=why,
-            do="see that it holds what the tables need (cdcflow resync at the publisher); then forget the old places:"
-            " cdcflow teardown, and start once more",
+            do="delete the topic and have its publisher copy the tables again (cdcflow resync): that makes it with a"
+            " truncate first; then start once more. Behind another publisher than cdcflow, empty the tables in the"
+            " target, then cdcflow teardown, and start once more",
         )

@@ -1,8 +1,10 @@
 """The compacted topic in which a publisher keeps its state: one partition, a JSON record for each key.
 
 Keys: `lease`, `source`, `position`; `loader/<number>`; `table/<id>`, `wish/<id>`; `chunk/<id>/<number>`;
-`shape/<id>/<version>`; `topic/<name>`, the partitions that it had when it was last written to. Everything but wishes is
-written in transactions, by producers that a new lease shuts out.
+`shape/<id>/<version>`; `topic/<name>`, the partitions that it had when it was last written to, and the id of the topic;
+`home/<id>`, the topic that holds a table's events, by name and id: what a table had in one of the same name that was
+deleted is not in the one that is there. Everything but wishes is written in transactions, by producers that a new lease
+shuts out.
 """
 
 from __future__ import annotations
@@ -65,6 +67,10 @@ def shape_key(table_id: int, version: int) -> str:
 
 def topic_key(topic: str) -> str:
     return f"topic/{topic}"
+
+
+def home_key(table_id: int) -> str:
+    return f"home/{table_id}"
 
 
 def loader_key(number: int) -> str:

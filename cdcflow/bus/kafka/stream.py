@@ -160,10 +160,12 @@ class KafkaStream:
                     self._uncommitted.add(name)
 
     def reached(self, end: Position, recorded: Mapping[str, Share]) -> bool:
-        """As `SharedStream.reached`."""
+        """As `SharedStream.reached`. A place in another topic of the same name does not count."""
         assert isinstance(end, Shares)
         return all(
-            at.place == 0 or (name in recorded and recorded[name].place >= at.place) for name, at in end.shares.items()
+            at.place == 0
+            or (name in recorded and recorded[name].place >= at.place and recorded[name].identity in ("", at.identity))
+            for name, at in end.shares.items()
         )
 
     def behind(self) -> int | None:
@@ -355,12 +357,10 @@ class KafkaStream:
         log.debug("partitions are ours", partitions=len(partitions), all=len(self._held))
 
     def _begun(self, partitions: Sequence[TopicPartition]) -> Iterator[tuple[tuple[str, int], _Held]]:
-        names = [share_name(one.topic, one.partition) for one in partitions]
-        claimed = self._claims.take(names)
-        places = self._starts.of(claimed)
-        for name, place in places.items():
+        claimed = self._starts.take([share_name(one.topic, one.partition) for one in partitions], self._claims)
+        for name, at in claimed.items():
             topic, partition = partition_of(name)
-            yield (topic, partition), _Held(name, topic, partition, claimed[name].epoch, place)
+            yield (topic, partition), _Held(name, topic, partition, at.epoch, at.place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         names = self._names(partitions)
@@ -387,6 +387,7 @@ class KafkaStream:
         for one in partitions:
             held = self._held.pop((one.topic, one.partition), None)
             if held is not None:
+                self._moved = True  # whoever applies has to know, though nothing follows
                 self._reading.forget(held.name)
                 if self._alone is not None and self._alone[0] is held:
                     self._alone = None

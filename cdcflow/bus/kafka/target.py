@@ -92,20 +92,29 @@ class KafkaTarget:
         """Make the topic where it is missing, and tell the readers the table's shape before its first row."""
         self._catalog.make(route)
         with self._aside() as (session, publisher):
-            publisher.tell(publisher.lane(route))
+            lane = publisher.lane(route)
+            # In a topic that was made anew: readers may have rows of the one before. A copy that goes on lacks chunks.
+            if publisher.is_elsewhere(lane) and not self._chunks(route):
+                publisher.void(lane)
+                publisher.truncate(route, Stamp(snapshot=True))
+            publisher.tell(lane)
             session.commit()
 
     def clear(self, route: Route, before: Route) -> None:
         """Tell the readers that the table is empty, and forget its chunks, in one transaction."""
-        made = self._catalog.make(route)
+        self._catalog.make(route)
         with self._aside() as (session, publisher):
-            if not made:
-                publisher.truncate(route, Stamp(snapshot=True))
-            for numbers, _ in numbered(self._state.read(), "chunk"):
-                if numbers[0] == route.source.id:
-                    session.send(self._state.name, None, chunk_key(*numbers).encode(), 0)
+            # Also in a topic that was made a moment ago: what readers have of the one before it is void.
+            publisher.void(publisher.lane(route))
+            publisher.truncate(route, Stamp(snapshot=True))
+            for number in self._chunks(route):
+                session.send(self._state.name, None, chunk_key(route.source.id, number).encode(), 0)
             session.commit()
         log.info("told that a table is empty", topic=self._catalog.topic_of(route))
+
+    def _chunks(self, route: Route) -> list[int]:
+        """Return the numbers of the table's chunks that are done."""
+        return [numbers[1] for numbers, _ in numbered(self._state.read(), "chunk") if numbers[0] == route.source.id]
 
     def finish(self, routes: Sequence[Route]) -> None:
         """A topic has no indexes."""

@@ -74,7 +74,8 @@ class TopicWatch:
                 f'topic "{gone[0]}" is gone',
                 at=self._at,
                 why="what was not read of it is lost",
-                do="make it again at the publisher (cdcflow resync) and start once more; or start once more without it",
+                do="cdcflow resync at the publisher makes it again and copies its tables into it; then start once more,"
+                " and it is read from its start. Or start once more without it",
             )
         ids = self._cluster.ids(topics)
         for topic, number in ids.items():
@@ -83,8 +84,8 @@ class TopicWatch:
                     f'topic "{topic}" was made anew since it was read',
                     at=self._at,
                     why="its messages are others, under the same offsets",
-                    do="see that it holds what the tables need (cdcflow resync at the publisher); then forget the old"
-                    " places: cdcflow teardown, and start once more",
+                    do="see that its publisher copies the tables into it (cdcflow resync), then start once more: it is"
+                    " read from its start",
                 )
         changed = topics != sorted(self._ids)
         self._ids = {topic: ids.get(topic, "") for topic in topics}

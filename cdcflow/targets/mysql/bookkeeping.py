@@ -33,14 +33,15 @@ def advance(pipeline: str, epoch: int, position: str) -> str:
 
 
 def advance_shares(pipeline: str, moved: Mapping[str, Share]) -> str:
-    """As `advance`, for a source whose shares several instances hold. It must change exactly one row a share."""
+    """As `advance`, for a source whose shares several instances hold. It must change exactly one row a share; a
+    place never goes back."""
     if not moved:
         return "DO 0"
     places = " ".join(f"WHEN {literal(name)} THEN {at.place}" for name, at in moved.items())
     held = ", ".join(f"({literal(name)}, {at.epoch})" for name, at in moved.items())
     return (
         f"UPDATE cdcflow.shares SET place = CASE share {places} END, updated_at = UTC_TIMESTAMP(6)"
-        f" WHERE pipeline = {literal(pipeline)} AND (share, epoch) IN ({held})"
+        f" WHERE pipeline = {literal(pipeline)} AND (share, epoch) IN ({held}) AND place <= CASE share {places} END"
     )
 
 

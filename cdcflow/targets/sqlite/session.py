@@ -16,7 +16,9 @@ from cdcflow.model.position import Share
 
 # The state's tables: see `migrations/`. Their names begin so in a file, which has no schemas.
 _ADVANCE = "UPDATE cdcflow_checkpoints SET position = ?, updated_at = ? WHERE pipeline = ? AND epoch = ?"
-_ADVANCE_SHARE = "UPDATE cdcflow_shares SET place = ?, updated_at = ? WHERE pipeline = ? AND share = ? AND epoch = ?"
+_ADVANCE_SHARE = (
+    "UPDATE cdcflow_shares SET place = ?, updated_at = ? WHERE pipeline = ? AND share = ? AND epoch = ? AND place <= ?"
+)
 _FENCE = "SELECT 1 FROM cdcflow_checkpoints WHERE pipeline = ? AND epoch = ?"
 _RECORD = (
     "INSERT INTO cdcflow_chunks (pipeline, table_id, number, low, high, changed_since, position, token, rows, bytes)"
@@ -149,7 +151,7 @@ class Session:
         """Write the places of the shares that moved. Raises Fenced."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         for name, at in moved.items():
-            done = self.connection.execute(_ADVANCE_SHARE, (at.place, now, pipeline, name, at.epoch))
+            done = self.connection.execute(_ADVANCE_SHARE, (at.place, now, pipeline, name, at.epoch, at.place))
             if done.rowcount != 1:
                 raise fenced(self._at, f"share {name} was taken over")
 
