@@ -336,7 +336,7 @@ class Decoder:
             self.groups.begun = True
             return False
         self.event_type = kind
-        self.event_body = bytes(buffer[at:end])
+        self.event_body = _piece(p, at, end)
         return True
 
     @cython.cfunc
@@ -382,7 +382,7 @@ def _is_begin(p: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) 
 def _piece(p: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytes:
     if cython.compiled:
         return cython.cast(cython.p_char, p)[start:end]
-    return bytes(p[start:end])
+    return bytes(memoryview(p)[start:end])
 
 
 @cython.cfunc

@@ -6,7 +6,6 @@ MariaDB's own: https://mariadb.com/docs/server/reference/clientserver-protocol/r
 
 from __future__ import annotations
 
-import io
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -275,16 +274,17 @@ def payload(body: bytes) -> Iterator[bytes]:
             size = value
         elif field == 2:
             kind = value
-    packed = body[at:]
+    packed = memoryview(body)[at:]  # there is no room for it twice
     if size != len(packed):
         raise MessageError("a compressed transaction has another size than it says")
     if kind == 255:
-        yield packed
+        for start in range(0, size, _PAYLOAD_PIECE):
+            yield bytes(packed[start : start + _PAYLOAD_PIECE])
         return
     if kind != 0:
         raise MessageError(f"a transaction compressed in an unknown way ({kind})")
     try:
-        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
             while piece := reader.read(_PAYLOAD_PIECE):
                 yield piece
     except zstandard.ZstdError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from cdcflow.codecs.binlog_cy import COMMIT, EOF, ERROR, PIECE, Decoder, MessageError
@@ -57,6 +57,7 @@ class MysqlStream:
         self._ready: deque[ChangeBatch | Heartbeat] = deque()
         self._steps: list[Step] = []  # of the open transaction, when it holds a barrier or is in pieces
         self._cut = False  # pieces of the open transaction were given out
+        self._unpacking: tuple[bytearray, Iterator[bytes]] | None = None  # events of a compressed transaction
         self._failure: CdcflowError | None = None
         self._reach = Reach(self._decoder, start, server, told=server if connection.exact else server + DOUBT)
         self._reach.place(*connection.begin)
@@ -69,11 +70,13 @@ class MysqlStream:
             return self._ready.popleft()
         if self._failure:
             raise self._failure
-        if not self._connection.receive(wait):
+        if self._unpacking is not None:
+            self._connection.heard()
+        elif not self._connection.receive(wait):
             return None
         try:
-            self._decode(self._connection.buffer, self._decoder.feed)
-            if not self._failure:
+            self._decode()
+            if not self._failure and self._unpacking is None:
                 self._emit_whole()
         except MessageError as error:
             self._failure = self._unreadable(error)
@@ -104,14 +107,43 @@ class MysqlStream:
 
     # -- from events to batches
 
-    def _decode(self, buffer: bytearray, feed: Callable[[bytearray, int], int]) -> None:
-        """Use up what is whole of `buffer`."""
+    def _decode(self) -> None:
+        """Use up what is whole of what arrived, up to where a compressed transaction has pieces to give out."""
+        self._unpack()
+        if self._unpacking is None:
+            self._events(self._connection.buffer, self._decoder.feed)
+
+    def _unpack(self) -> None:
+        """Read a compressed transaction on, up to its end or to where something of it is ready: unpacked it may be
+        larger than all the memory that there is."""
+        while self._unpacking is not None and not self._ready and not self._failure:
+            buffer, pieces = self._unpacking
+            piece = next(pieces, None)
+            if piece is None:
+                self._unpacking = None
+                if buffer:
+                    raise MessageError("a compressed transaction ends inside an event")
+                break
+            buffer += piece
+            self._events(buffer, self._decoder.feed_events)
+
+    def _events(self, buffer: bytearray, feed: Callable[[bytearray, int], int]) -> None:
+        """Use up what is whole of `buffer`; stop behind a compressed transaction that is not unpacked to its end."""
         at = 0
         try:
             while not self._failure:
                 before, at = at, feed(buffer, at)
                 kind, flags, body = self._decoder.event()
-                if kind:
+                if kind == logevents.PAYLOAD:
+                    del buffer[:at]
+                    at = 0
+                    if self._unpacking is not None:
+                        raise MessageError("a compressed transaction inside of another")
+                    self._unpacking = bytearray(), logevents.payload(body)
+                    self._unpack()
+                    if self._unpacking is not None:
+                        break
+                elif kind:
                     if at > _HELD_BYTES:  # a value of many megabytes: there is no room for it twice
                         del buffer[:at]
                         at = 0
@@ -153,8 +185,6 @@ class MysqlStream:
             self._decoder.forget()
         elif kind in (logevents.HEARTBEAT, logevents.HEARTBEAT_V2):
             self._heard(kind, body)
-        elif kind == logevents.PAYLOAD:
-            self._unpack(body)
         elif kind == ERROR:
             self._failure = log_error(logevents.refusal(body), at=self._at)
         elif kind == EOF:
@@ -248,17 +278,6 @@ class MysqlStream:
             self._reach.place(file, place)
 
     # -- events that are transactions in themselves
-
-    def _unpack(self, body: bytes) -> None:
-        """Read a compressed transaction."""
-        buffer = bytearray()
-        for piece in logevents.payload(body):
-            buffer += piece
-            self._decode(buffer, self._decoder.feed_events)
-            if self._failure:
-                return
-        if buffer:
-            raise MessageError("a compressed transaction ends inside an event")
 
     def _xa_prepare(self, body: bytes) -> None:
         """Put the rows of a prepared transaction aside, or commit those of one that needs no second word."""
