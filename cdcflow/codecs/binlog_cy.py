@@ -43,6 +43,7 @@ ERROR = 0x103  # the server refuses; the body is its error packet
 _HEADER = cython.declare(cython.Py_ssize_t, 19)
 _CHECKSUM = cython.declare(cython.Py_ssize_t, 4)
 _LARGEST_PACKET = cython.declare(cython.Py_ssize_t, 0xFFFFFF)
+_PIECE_BYTES = cython.declare(cython.Py_ssize_t, 1 << 20)
 
 
 @cython.final
@@ -66,7 +67,7 @@ class Decoder:
     event_server: cython.uint
     event_type: cython.int
     event_flags: cython.int
-    event_body: bytes
+    event_body: object
 
     def __init__(self, piece_bytes: int):
         self.groups = Groups()
@@ -116,7 +117,10 @@ class Decoder:
         self.stop_at_commit = stop_at_commit
 
     def event(self) -> tuple:
-        """Return and clear what stopped `feed`: (its type or 0, flags, body without checksum)."""
+        """Return and clear what stopped `feed`: (its type or 0, flags, body without checksum).
+
+        The body of a compressed transaction (type 40) is a list of pieces, so that what was unpacked can be let go.
+        """
         found: tuple = (self.event_type, self.event_flags, self.event_body)
         self.event_type = 0
         self.event_body = b""
@@ -336,7 +340,7 @@ class Decoder:
             self.groups.begun = True
             return False
         self.event_type = kind
-        self.event_body = _piece(p, at, end)
+        self.event_body = _pieces(p, at, end) if kind == 40 else _piece(p, at, end)
         return True
 
     @cython.cfunc
@@ -383,6 +387,15 @@ def _piece(p: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t) 
     if cython.compiled:
         return cython.cast(cython.p_char, p)[start:end]
     return bytes(memoryview(p)[start:end])
+
+
+@cython.cfunc
+def _pieces(p: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> list:
+    at: cython.Py_ssize_t
+    found: list = []
+    for at in range(start, end, _PIECE_BYTES):
+        found.append(_piece(p, at, min(at + _PIECE_BYTES, end)))
+    return found
 
 
 @cython.cfunc

@@ -36,7 +36,7 @@ DIFFERENT = (
 )
 # Small in the log, and unpacked more than the budget by itself.
 WIDE = (
-    "INSERT INTO big (n, v) SELECT n, repeat(char(97 + mod(n, 26)), 6000000 + n) FROM numbers WHERE n < 45",
+    "INSERT INTO big (n, v) SELECT n, repeat(char(97 + mod(n, 26)), 6000000 + n) FROM numbers WHERE n < 30",
     "SELECT count(*), sum(n), sum(char_length(v)), max(md5_of) FROM (SELECT n, v, {md5} AS md5_of FROM big) x",
 )
 # Rows of 64 MB each: bytes of which some are escaped on their way, and text likewise.

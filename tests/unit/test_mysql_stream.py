@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+import zstandard
 
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.errors import DecodeError
@@ -19,7 +20,7 @@ from cdcflow.sources.mysql.position import Binlog
 from cdcflow.sources.mysql.shapes import Shapes
 from cdcflow.sources.mysql.stream import MysqlStream
 
-QUERY, INCIDENT, WRITE_ROWS, GTID, XID, UNKNOWN = 2, 26, 30, 33, 16, 150
+QUERY, INCIDENT, WRITE_ROWS, GTID, XID, PAYLOAD, UNKNOWN = 2, 26, 30, 33, 16, 40, 150
 IGNORABLE = 0x80
 SOURCE = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 START = 400
@@ -165,3 +166,52 @@ def test_event_whose_bytes_were_changed_stops_with_the_position() -> None:
     damaged[-6] ^= 1
     packets += [bytes(damaged), *log.transaction()]
     assert "checksum is wrong" in str(refused(stream(*packets, checksums=True), end))
+
+
+def inner(kind: int, body: bytes = b"") -> bytes:
+    """Return an event of a compressed transaction: without a place and a checksum."""
+    return struct.pack("<IBIIIH", 1_700_000_000, kind, 7, 19 + len(body), 0, 0) + body
+
+
+def payload(events: bytes, *, packed: bool = True, size: int | None = None) -> bytes:
+    """Return the body of a compressed transaction's event."""
+    data = zstandard.compress(events) if packed else events
+    kind = b"\x02\x01\0" if packed else b"\x02\x03\xfc\xff\0"
+    length = b"\xfd" + (len(data) if size is None else size).to_bytes(3, "little")
+    return kind + b"\x01\x04" + length + b"\0" + data
+
+
+BEGIN = inner(QUERY, bytes(13) + b"\0BEGIN")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("checksums", [True, False])
+def test_compressed_transaction_is_read_to_its_end_and_what_follows_it(packed: bool, checksums: bool) -> None:
+    log = Log(checksums=checksums)
+    first = log.transaction()
+    gtid = log.transaction()[0]
+    body = payload(BEGIN + inner(29, bytes(3_000_000)) + inner(XID, bytes(8)), packed=packed)
+    packets = [*first, gtid, log.event(PAYLOAD, body), *log.transaction()]
+    positions = told(stream(joined(packets), checksums=checksums))
+    assert str(positions[-1].gtids) == f"{SOURCE}:1-3"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (payload(BEGIN + inner(UNKNOWN, b"what")), "an event of a type that is not known (150)"),
+        (payload(BEGIN + inner(XID, bytes(8))[:-1]), "ends inside an event"),
+        (payload(BEGIN + inner(PAYLOAD, payload(BEGIN))), "inside of another"),
+        (payload(BEGIN, size=7), "has another size than it says"),
+        (payload(BEGIN)[:-1], "has another size than it says"),
+        (payload(b"no zstd at all", packed=False).replace(b"\x02\x03\xfc\xff\0", b"\x02\x01\0"), "cannot be unpacked"),
+        (b"", "ends inside a number"),
+    ],
+)
+def test_compressed_transaction_that_is_not_understood_stops_with_the_position(body: bytes, words: str) -> None:
+    log = Log()
+    packets = log.transaction()
+    end = log.end
+    gtid = log.transaction()[0]
+    packets += [gtid, log.event(PAYLOAD, body), *log.transaction()]
+    assert words in str(refused(stream(joined(packets)), end))

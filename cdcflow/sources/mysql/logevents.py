@@ -10,7 +10,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import IO, Final, cast
 
 import zstandard
 
@@ -256,39 +256,56 @@ def tagged_gtid(body: bytes) -> tuple[str, int, int]:
     return (f"{name}:{tag}" if tag else name), number, commit_us
 
 
-def payload(body: bytes) -> Iterator[bytes]:
+def payload(body: list[bytes]) -> Iterator[bytes]:
     """Yield the events of a compressed transaction, in pieces that may end within an event.
+
+    body: what the decoder handed over. It is emptied on the way: there is no room for all of it beside what it becomes.
 
     Raises:
         MessageError: it is compressed in another way than zstd, or damaged.
     """
+    body.reverse()
+    head = body.pop() if body else b""
     kind, size, at = 0, -1, 0
     while True:
-        field, at = _packed(body, at)
+        field, at = _packed(head, at)
         if field == 0:
             break
-        length, at = _packed(body, at)
-        value, _ = _packed(body, at)
+        length, at = _packed(head, at)
+        value, _ = _packed(head, at)
         at += length
         if field == 1:
             size = value
         elif field == 2:
             kind = value
-    packed = memoryview(body)[at:]  # there is no room for it twice
-    if size != len(packed):
+    if at < len(head):
+        body.append(head[at:])
+    if size != sum(map(len, body)):
         raise MessageError("a compressed transaction has another size than it says")
     if kind == 255:
-        for start in range(0, size, _PAYLOAD_PIECE):
-            yield bytes(packed[start : start + _PAYLOAD_PIECE])
+        while body:
+            yield body.pop()
         return
     if kind != 0:
         raise MessageError(f"a transaction compressed in an unknown way ({kind})")
+    source = cast(IO[bytes], _Pieces(body))
     try:
-        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as reader:
             while piece := reader.read(_PAYLOAD_PIECE):
                 yield piece
     except zstandard.ZstdError as error:
         raise MessageError(f"a compressed transaction cannot be unpacked: {error}") from None
+
+
+class _Pieces:
+    """A list of bytes, last first, as a file that is emptied."""
+
+    def __init__(self, left: list[bytes]) -> None:
+        self._left = left
+
+    def read(self, size: int = -1) -> bytes:
+        """Return one of them, however long; b"" at the end."""
+        return self._left.pop() if self._left else b""
 
 
 def _unpacked(packed: bytes) -> bytes:
