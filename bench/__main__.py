@@ -9,7 +9,7 @@ from cdcflow.errors import UsageError
 
 NAMES = (
     *("drain", "tpcb", "snapshot", "latency", "memory"),
-    *("mysql_drain", "mysql_snapshot", "kafka_out", "kafka_in", "rabbit"),
+    *("binlog_decode", "mysql_drain", "mysql_snapshot", "kafka_out", "kafka_in", "rabbit"),
 )
 
 

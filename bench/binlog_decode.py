@@ -1,13 +1,11 @@
 """Rows of a MySQL binlog to frames, beside mysql-replication: `python -m bench.binlog_decode [--rows N] [--url URL]`.
 
 Both decode the same packets of a real server's log from memory: ten columns of mixed types, a thousand rows an event
-group. What is timed is the decoding alone: no socket, no target.
+group. What is timed is the decoding alone, with packets, checksums and table maps: no socket, no target.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import struct
 import time
 from typing import Any
@@ -16,11 +14,20 @@ from pymysql.protocol import MysqlPacket
 from pymysqlreplication.packet import BinLogPacketWrapper
 from pymysqlreplication.row_event import TableMapEvent, UpdateRowsEvent, WriteRowsEvent
 
+from bench.pair import arguments, keep, median, table
 from cdcflow.codecs import loaded
+from cdcflow.codecs.binlog_cy import PIECE, Decoder
 from cdcflow.codecs.binlogrow_cy import RowShape
+from cdcflow.sources.mysql import logevents, tablemap
+from cdcflow.sources.mysql.source import LARGEST_PIECE_BYTES as PIECE_BYTES
 from tests.integration.binlog_columns import form
 from tests.integration.binlog_events import log_end, row_events
 from tests.servers.mysql_session import connect_to, rows
+
+OURS, THEIRS = "cdcflow", "mysql-replication"
+
+# What was asked for, and what was aimed at: times the library's own rate.
+LEAST, AIM = 15, 30
 
 TABLE = """
 CREATE TABLE item (
@@ -87,57 +94,89 @@ def theirs(found: list[bytes], control: Any) -> int:
     return count
 
 
-def ours(events: list[Any], shape: RowShape) -> int:
-    """Decode with cdcflow; return the number of rows."""
-    count = 0
-    for event in events:
-        _, images = shape.decode_all(event.rows, event.present)
-        count += images // len(event.present)
-    return count
+def ours(stream: bytearray, shape: RowShape, width: int, *, checksums: bool) -> int:
+    """Decode with cdcflow, as its stream does; return the number of rows."""
+    decoder = Decoder(PIECE_BYTES)
+    decoder.checked(checksums)
+    decoder.place(1, 4)
+    _, frame = decoder.frame(width, 0, 0)
+    count = at = 0
+    while at < len(stream):
+        at = decoder.feed(stream, at)
+        kind, _, body = decoder.event()
+        if kind == logevents.TABLE_MAP:
+            decoder.define(tablemap.parse(body, "mysql").number, body, frame, shape, 0)
+        elif kind == PIECE:
+            count += taken(decoder)
+    return count + taken(decoder)
+
+
+def taken(decoder: Decoder) -> int:
+    """Take what was decoded and return its rows."""
+    frames, *_ = decoder.take(True)
+    return sum(len(ops) for _, ops, *_ in frames)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rows", type=int, default=100_000)
-    arguments.add_argument("--runs", type=int, default=3)
-    arguments.add_argument("--url", help="a MySQL 8.0 or newer of which bench_decode may be dropped")
-    chosen = arguments.parse_args()
-    if chosen.url:
-        measure(chosen.url, chosen.rows, chosen.runs)
-        return
-    from tests.servers.fleet import Fleet
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--url", help="a MySQL 8.0 or newer of which bench_decode may be dropped")
+    args = parser.parse_args()
+    if args.url:
+        result = measure(args.url, args.rows, args.runs)
+    else:
+        from tests.servers.fleet import Fleet
 
-    fleet = Fleet()
-    try:
-        measure(fleet.mysql("9.7").url(), chosen.rows, chosen.runs)
-    finally:
-        fleet.end()
+        fleet = Fleet()
+        try:
+            result = measure(fleet.mysql("9.7").url(), args.rows, args.runs)
+        finally:
+            fleet.end()
+    args.url = ""  # it may hold a password
+    keep("binlog_decode", result, args)
 
 
-def measure(url: str, count: int, runs: int) -> None:
-    """Time both and print a line for each."""
+def measure(url: str, count: int, runs: int) -> dict[str, object]:
+    """Time both in turn, print and return what was found."""
     start, described = record(url, count)
     events = row_events(connect_to(url), start, "item")
     found = packets(url, start)
     forms = [form(row, kind) for row, kind in zip(described, events[0].map.types, strict=True)]
     shape = RowShape(forms, "item")
+    stream = bytearray(b"".join(len(data).to_bytes(3, "little") + b"\0" + data for data in found))
+    checksums = rows(connect_to(url), "SELECT @@global.binlog_checksum") == [("CRC32",)]
     control: Any = connect_to(url)
     control._get_dbms = lambda: "mysql"  # what the library's own reader adds to its connection
-    speeds: dict[str, list[float]] = {"cdcflow": [], "mysql-replication": []}
+    decoded = 0
+    speeds: dict[str, list[float]] = {OURS: [], THEIRS: []}
     for _ in range(runs):
         begun = time.perf_counter()
-        decoded = ours(events, shape)
-        speeds["cdcflow"].append(decoded / (time.perf_counter() - begun))
+        decoded = ours(stream, shape, len(forms), checksums=checksums)
+        speeds[OURS].append(decoded / (time.perf_counter() - begun))
         begun = time.perf_counter()
         if theirs(found, control) != decoded:
             raise SystemExit("the two did not find the same number of rows")
-        speeds["mysql-replication"].append(decoded / (time.perf_counter() - begun))
-    print(
-        f"codecs: {loaded()['cdcflow.codecs.binlogrow_cy']}; {decoded} rows of {len(forms)} columns, an update is one"
-    )
-    for name, measured in speeds.items():
-        print(f"{name:18} {statistics.median(measured):12,.0f} rows/s")
-    print(f"ratio {statistics.median(speeds['cdcflow']) / statistics.median(speeds['mysql-replication']):.0f}")
+        speeds[THEIRS].append(decoded / (time.perf_counter() - begun))
+    codecs = loaded()["cdcflow.codecs.binlogrow_cy"]
+    of_pairs = [one / other for one, other in zip(speeds[OURS], speeds[THEIRS], strict=True)]
+    print(f"codecs: {codecs}; {decoded} rows of {len(forms)} columns, an update is one")
+    table(["decoder", "rows/s"], [[name, f"{median(measured):,.0f}"] for name, measured in speeds.items()])
+    print(f"\n{OURS} / {THEIRS}: {median(of_pairs):.1f} (asked: {LEAST}, aimed at: {AIM})")
+    return {
+        "codecs": codecs,
+        "row_changes": decoded,
+        "columns": len(forms),
+        "runs": [
+            {"contender": name, "round": number, "rows_per_second": rate}
+            for name, measured in speeds.items()
+            for number, rate in enumerate(measured)
+        ],
+        "median_rows_per_second": {name: median(measured) for name, measured in speeds.items()},
+        "ratios": {f"{OURS} / {THEIRS}": {"median": median(of_pairs), "of_pairs": of_pairs}},
+        "asked": LEAST,
+        "aimed_at": AIM,
+    }
 
 
 if __name__ == "__main__":
