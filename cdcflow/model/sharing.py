@@ -103,7 +103,8 @@ class SharedSource(Protocol):
         """As `ports.Source.check`."""
 
     def lost(self, recorded: Mapping[str, Share]) -> list[Finding]:
-        """Say of which shares the broker has removed what follows the recorded places. As `check` otherwise."""
+        """Say of which shares the broker has removed what follows the recorded places, or soon will. As `check`
+        otherwise."""
 
     def tables(self) -> list[Table]:
         """Return the tables that the bus holds changes of, in their newest shape, as far as it tells before its

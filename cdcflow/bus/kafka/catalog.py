@@ -143,6 +143,10 @@ class Catalog:
         """Return a topic's configuration, {} where we may not see it."""
         return self._topics.settings(ResourceType.TOPIC, topic)
 
+    def settings_of_broker(self, broker_id: int) -> dict[str, str]:
+        """Return a broker's configuration, {} where we may not see it."""
+        return self._topics.settings(ResourceType.BROKER, str(broker_id))
+
     def is_compacted(self, topic: str) -> bool:
         """Return whether a topic keeps the last message of each key: what it says, else what ours are made with."""
         policy = self.settings_of(topic).get("cleanup.policy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +50,7 @@ def findings(source: KafkaSource, routes: Sequence[Route], refused: Sequence[Tab
     found += _rights(source, topics)
     found += _group(source)
     found += _retention(source, topics)
-    found += _compacted(source, topics, [*(route.source for route in routes), *refused])
+    found += _compacted(source, topics, routes, refused)
     found += registry_check.reading(source.config)
     return found
 
@@ -142,19 +143,32 @@ def _retention(source: KafkaSource, topics: Mapping[str, int]) -> list[Finding]:
                     "source.retention",
                     f"topic {name}",
                     f"messages are kept for {hours:.0f} hours: a pipeline that stands for longer loses some",
-                    f"kafka-configs.sh --bootstrap-server {source.client['bootstrap.servers']} --alter"
-                    f" --topic {name} --add-config retention.ms=604800000",
+                    f"{_configure(source, name)} retention.ms=604800000",
                 )
             )
     return found
 
 
 def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
-    """Say of which partitions the brokers have removed what follows the recorded places."""
-    places = {partition_of(name): share.place for name, share in recorded.items() if share.place}
-    there = source.topics()
-    starts = source.cluster.starts(one for one in places if one[1] < there.get(one[0], 0))
-    return [
+    """Say of which partitions the brokers have removed what follows the recorded places, or soon will."""
+    topics = source.topics()
+    here = {partition_of(name): share for name, share in recorded.items() if share.place}
+    here = {one: share for one, share in here.items() if one[1] < topics.get(one[0], 0)}
+    ids = source.cluster.ids(sorted({topic for topic, _ in here}))
+    others = {topic for (topic, _), share in here.items() if share.identity not in ("", ids.get(topic, ""))}
+    found = [
+        Finding(
+            Level.WARNING,
+            "source.topics",
+            f"topic {topic}",
+            "it was made anew since it was read",
+            "cdcflow resync at the publisher copies its tables into it; it is read from its start then",
+        )
+        for topic in sorted(others)
+    ]
+    places = {one: share.place for one, share in here.items() if one[0] not in others}
+    starts = source.cluster.starts(places)
+    found += [
         Finding(
             Level.BLOCKER,
             "source.retention",
@@ -165,26 +179,88 @@ def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
         for one, first in sorted(starts.items())
         if first > places[one]
     ]
+    return found + _soon_lost(source, {one: place for one, place in places.items() if starts[one] <= place})
 
 
-def _compacted(source: KafkaSource, topics: Mapping[str, int], tables: Sequence[Table]) -> list[Finding]:
-    """Say which compacted topics hold a table without a key: the brokers take no such message there."""
-    keyless = [table for table in tables if not table.key]
+def _soon_lost(source: KafkaSource, places: Mapping[tuple[str, int], int]) -> list[Finding]:
+    """Compare the age of what is read next with the time for which the brokers keep it."""
+    ends = source.cluster.ends(places)
+    settings = _settings(source, dict.fromkeys((topic for topic, _ in places), 0))
+    waiting: dict[int, list[tuple[str, int]]] = {}  # by retention in milliseconds
+    for one in sorted(places):
+        kept = settings.get(one[0], {})
+        retention = int(kept.get("retention.ms", "-1"))
+        if places[one] < ends[one] and retention >= 0 and "delete" in kept.get("cleanup.policy", ""):
+            waiting.setdefault(retention, []).append(one)
+    found: list[Finding] = []
+    now = int(time.time() * 1000)
+    for retention, partitions in waiting.items():
+        over = source.cluster.since(partitions, now - retention)
+        half = source.cluster.since(partitions, now - retention // 2)
+        for one in partitions:
+            if places[one] >= half.get(one, ends[one]):
+                continue
+            past = places[one] < over.get(one, ends[one])
+            words = f"is older than the {_hours(retention)} for which the brokers keep it, and may go at any moment"
+            if not past:
+                words = f"is older than half of the {_hours(retention)} for which the brokers keep it"
+            found.append(
+                Finding(
+                    Level.BLOCKER if past else Level.WARNING,
+                    "source.retention",
+                    f"topic {one[0]}, partition {one[1]}",
+                    f"what is read next (offset {places[one]} of {ends[one]}) {words}",
+                    f"{_configure(source, one[0])} retention.ms={max(604_800_000, 4 * retention)};"
+                    " then start more instances, or see why they are slow",
+                )
+            )
+    return found
+
+
+def _hours(milliseconds: int) -> str:
+    hours = milliseconds / 3_600_000
+    return f"{hours:.0f} hours" if hours >= 2 else f"{milliseconds // 1000} seconds"
+
+
+def _configure(source: KafkaSource, topic: str) -> str:
+    brokers = source.client["bootstrap.servers"]
+    return f"kafka-configs.sh --bootstrap-server {brokers} --alter --topic {topic} --add-config"
+
+
+def _compacted(
+    source: KafkaSource, topics: Mapping[str, int], routes: Sequence[Route], refused: Sequence[Table]
+) -> list[Finding]:
+    """Say which compacted topics hold a table without a key, for the brokers take no such message there, or one whose
+    key is another by the rules: compaction removes events that tell what became of the old one."""
+    keyless = [table for table in (*(route.source for route in routes), *refused) if not table.key]
+    rekeyed = [route for route in routes if route.source.key and route.key and set(route.key) != set(route.source.key)]
     found: list[Finding] = []
     for name, settings in _settings(source, topics).items():
         if "compact" not in settings.get("cleanup.policy", ""):
             continue
-        for table in keyless:
-            if name.endswith(str(table.name)):
-                found.append(
-                    Finding(
-                        Level.WARNING,
-                        "source.compacted",
-                        f"topic {name}",
-                        f"it is compacted, and {table.name} has no key",
-                        "give the table a key in the publisher's rules (`key:`), or cleanup.policy=delete",
-                    )
-                )
+        found += [
+            Finding(
+                Level.WARNING,
+                "source.compacted",
+                f"topic {name}",
+                f"it is compacted, and {table.name} has no key",
+                "give the table a key in the publisher's rules (`key:`), or cleanup.policy=delete",
+            )
+            for table in keyless
+            if name.endswith(str(table.name))
+        ]
+        found += [
+            Finding(
+                Level.WARNING,
+                "source.compacted",
+                f"topic {name}",
+                f"it is compacted by ({', '.join(route.source.key)}), and the rules' key of {route.source.name} is"
+                f" ({', '.join(route.key)}): what became of a row's old key may be gone before it is read",
+                f"leave `key:` out of the rule for {route.source.name}, or have the publisher use the same",
+            )
+            for route in rekeyed
+            if name.endswith(str(route.source.name))
+        ]
     return found
 
 

@@ -156,6 +156,16 @@ class Cluster:
             level,
         )
 
+    def since(self, partitions: Iterable[tuple[str, int]], moment_ms: int) -> dict[tuple[str, int], int]:
+        """Return the first offset of each partition whose message is not older than that, by its own time in
+        milliseconds since 1970; a partition lacks where all are older."""
+        found = self._offsets(
+            partitions,
+            OffsetSpec.for_timestamp(moment_ms),
+            IsolationLevel.READ_UNCOMMITTED,
+        )
+        return {one: offset for one, offset in found.items() if offset >= 0}
+
     def _offsets(
         self, partitions: Iterable[tuple[str, int]], wanted: OffsetSpec, level: IsolationLevel
     ) -> dict[tuple[str, int], int]:

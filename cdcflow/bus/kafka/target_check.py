@@ -11,9 +11,11 @@ from confluent_kafka.admin import AclOperation
 
 from cdcflow.bus import registry_check
 from cdcflow.bus.kafka.catalog import Catalog
+from cdcflow.bus.kafka.catalogue import TopicsOfShapes
 from cdcflow.bus.kafka.config import Config
 from cdcflow.bus.kafka.connection import address
 from cdcflow.bus.kafka.errors import error_of, translate
+from cdcflow.bus.kafka.partitions import Cluster
 from cdcflow.bus.kafka.session import Session
 from cdcflow.bus.kafka.statetopic import topic_of
 from cdcflow.bus.kafka.topics import Topic
@@ -61,6 +63,10 @@ def findings(
             words = f"has {seen.partitions} partitions, the configuration says {config.partitions}; it is left so"
             found.append(Finding(Level.NOTE, "target.partitions", name, words))
         found += _topic(name, route, catalog.settings_of(name), seen.replicas, len(cluster.nodes))
+    broker = catalog.settings_of_broker(cluster.nodes[0].id) if cluster.nodes else {}
+    missing = [name for name in (*own, *names) if name not in there]
+    found += _to_be_made(missing, config, broker, len(cluster.nodes))
+    found += _rekeyed(client, catalog, at, {name: route for name, route in names.items() if name in there}, there)
     found += _transactions(catalog, config, len(cluster.nodes))
     found += registry_check.findings(config, names.items(), pipeline)
     return found
@@ -112,6 +118,51 @@ def _topic(name: str, route: Route, settings: Mapping[str, str], replicas: int, 
         )
     if before is Level.OK:
         yield _ok("target.topic", name, f"is there with {replicas} replicas and fits {route.source.name}")
+
+
+def _to_be_made(missing: Sequence[str], config: Config, broker: Mapping[str, str], brokers: int) -> Iterator[Finding]:
+    """Compare the replicas of topics that will be made with what the brokers want of them by default."""
+    if not missing or not broker:
+        return
+    in_sync = int(broker.get("min.insync.replicas", "1"))
+    default = int(broker.get("default.replication.factor", "1"))
+    replicas = config.replication if config.replication is not None else default
+    if in_sync > min(replicas, brokers):
+        words = (
+            f"will be made with {replicas} replicas on {brokers} brokers, and these want {in_sync} in sync by default"
+        )
+        do = f"replication: {in_sync + 1} in the target"
+        if in_sync + 1 > brokers:
+            do = "start more brokers, or lower min.insync.replicas in their configuration"
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        yield Finding(Level.BLOCKER, "target.min_insync", named, f"{words}: no message would be taken", do)
+
+
+def _rekeyed(
+    client: Mapping[str, Any], catalog: Catalog, at: str, names: Mapping[str, Route], there: Mapping[str, Topic]
+) -> Iterator[Finding]:
+    """Say which compacted topics hold events under another key than the rules', as far as their shapes tell."""
+    compacted = {name: route for name, route in names.items() if route.key and catalog.is_compacted(name)}
+    if not compacted or catalog.shapes not in there:
+        return
+    cluster = Cluster(dict(client), at)
+    try:
+        told = {
+            table.name: table for table in TopicsOfShapes(dict(client), cluster, lambda: [catalog.shapes], at).newest()
+        }
+    except CdcflowError:  # it has to be written only
+        return
+    finally:
+        cluster.close()
+    for name, route in compacted.items():
+        table = told.get(route.target)
+        if table is not None and table.key and set(table.key) != set(route.key_in_target):
+            words = f"is compacted, and what is in it has the key ({', '.join(table.key)}), not the rules'"
+            words += f" ({', '.join(route.key_in_target)}): events under the old key stay in it"
+            do = (
+                "give the table another topic (`to:` in the rules), or delete this one before the table is copied again"
+            )
+            yield Finding(Level.WARNING, "target.cleanup_policy", name, words, do)
 
 
 def _privileges(
