@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Registry(BaseModel):
@@ -51,7 +52,19 @@ class Encoding(BaseModel):
         default="debezium", description="JSON only: dates and times as Debezium's numbers, or as ISO 8601 text."
     )
     tombstones: bool = Field(default=True, description="A message without a value behind each delete, for compaction.")
-    registry: Registry | None = Field(default=None, description="Needed for avro and protobuf.")
+    registry: Registry | None = Field(
+        default=None,
+        description="Needed for avro and protobuf. With json, keys and values are as Confluent's JSON Schema serializer"
+        " writes them: behind the number of their registered schema.",
+    )
+
+    @field_validator("registry")
+    @classmethod
+    def _once(cls, given: Registry | None, info: ValidationInfo) -> Registry | None:
+        if given is not None and info.data.get("schemas"):
+            words = "and `schemas: true` exclude each other: schemas are in the registry, or in each message"
+            raise PydanticCustomError("registry", "{words}", {"words": words})
+        return given
 
 
 class Decoding(BaseModel):
@@ -63,7 +76,11 @@ class Decoding(BaseModel):
     envelope: Literal["debezium", "flat", "cloudevents"] = Field(
         default="debezium", description="What stands around a row."
     )
-    registry: Registry | None = Field(default=None, description="Needed for avro and protobuf.")
+    registry: Registry | None = Field(
+        default=None,
+        description="Needed for avro and protobuf, and for json that was written with one; plain JSON is read all the"
+        " same.",
+    )
     unreadable: Literal["stop", "dead_letter"] = Field(
         default="stop", description="What to do with a message that cannot be read."
     )

@@ -47,7 +47,7 @@ def findings(config: Encoding, routes: Iterable[tuple[str, Route]], pipeline: st
     Args:
         routes: (topic, route) of each table.
     """
-    if config.format == "json":
+    if config.format == "json" and config.registry is None:
         return
     if config.registry is None:
         words = f"{config.format} needs a schema registry"
@@ -81,7 +81,7 @@ def findings(config: Encoding, routes: Iterable[tuple[str, Route]], pipeline: st
 
 def reading(config: Decoding) -> list[Finding]:
     """Ask whether the registry that messages are read with answers."""
-    if config.format == "json":
+    if config.format == "json" and config.registry is None:
         return []
     if config.registry is None:
         words = f"{config.format} needs a schema registry"

@@ -229,7 +229,7 @@ class Rows:
         if flags & _NUMBERED_HEAD:
             if flags & _KEYED_HEAD and key is not None:
                 mark = key
-                write_string(out, pointer(mark), 0, len(mark))
+                write_string(out, pointer(mark), len(self.key_open), len(mark) - len(self.key_close))
             else:
                 out.number(rows.order)
             if op == _DELETED:

@@ -81,7 +81,7 @@ _NONE = cython.declare(cython.longlong, -(1 << 63))
 @cython.cclass
 class JsonCell:
     """How the values of one column, or of an array's elements, are written. `options`: 1 decimals as digits, 2 dates
-    and times as ISO 8601 text."""
+    and times as ISO 8601 text, 4 floats as numbers or not at all."""
 
     def __init__(self, kind, options: int = 0, name: bytes = b""):
         self.name = name
@@ -94,6 +94,8 @@ class JsonCell:
         # What stands for a value that the source did not log.
         self.unavailable = b"null"
         if options & 1 and kind.kind == Kind.DECIMAL:
+            self.form = 3
+        if options & 4 and self.form == 2:
             self.form = 3
         if options & 2 and kind.kind in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP):
             self.form += 4

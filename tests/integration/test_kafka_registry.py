@@ -1,4 +1,4 @@
-"""Avro and Protobuf into Kafka: what Confluent's own readers find, and what a registry's failures do."""
+"""Avro, Protobuf and registered JSON into Kafka: what Confluent's readers find, and what a registry's failures do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
@@ -29,7 +30,7 @@ Cdcflow = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Running]
 NewWorld = Callable[..., World]
 Read = Callable[[bytes, MessageField], dict[str, Any]]
-FORMATS = ("avro", "protobuf")
+FORMATS = ("avro", "protobuf", "json")
 
 DRAIN = """
 CREATE TABLE drain (id bigint PRIMARY KEY, quantity int NOT NULL, name text NOT NULL, price numeric(12,2) NOT NULL,
@@ -75,6 +76,9 @@ def confluents(name: str, client: SchemaRegistryClient, topic: str) -> Read:
         avro = AvroDeserializer(client)
         return lambda message, part: dict(avro(message, SerializationContext(topic, part)))
 
+    if name == "json":  # which looks whether the registered schema is true of the message, too
+        plain = JSONDeserializer(None, schema_registry_client=client)
+        return lambda message, part: dict(plain(message, SerializationContext(topic, part)))
     readers: dict[bytes, Any] = {}
 
     def made(message: bytes) -> Any:
@@ -281,3 +285,23 @@ def test_an_incompatible_shape_stops_with_its_subject_and_goes_on_under_a_new_on
     rows = [read(each.value, MessageField.VALUE).get("after") for each in world.messages("t")[1:] if each.value]
     assert [int(row["v"]) for row in rows if row and int(row["id"]) == 2][-1:] == [7]
     assert client.get_versions(f"{subject}-v2") == [1]
+
+
+def test_a_column_that_is_added_is_compatible_with_what_a_registry_asks_for_by_default(
+    new_world: NewWorld, client: SchemaRegistryClient, cdcflow: Cdcflow
+) -> None:
+    """As JSON, where it is compatible only if rows have no columns that their schema does not name."""
+    world = new_world("json", compatibility="BACKWARD")
+    world.source.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    world.source.execute("ALTER TABLE t ADD w int; UPDATE t SET w = 7")
+    cdcflow("check", exit_code=0)
+    cdcflow("run", "--until-caught-up", exit_code=0)
+    assert len(client.get_versions(f"{world.topic('t')}-value")) == 2
+    read = confluents("json", client, world.topic("t"))
+    assert [read(each.value or b"", MessageField.VALUE)["after"] for each in world.messages("t")] == [
+        {"id": 1, "v": "a"},
+        {"id": 1, "v": "a", "w": 7},
+    ]
+    world.source.execute("ALTER TABLE t DROP v; UPDATE t SET w = 8")
+    assert "incompatible" in cdcflow("run", "--until-caught-up", exit_code=5).stderr

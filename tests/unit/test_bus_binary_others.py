@@ -18,8 +18,8 @@ from cdcflow.bus.config import Decoding
 from cdcflow.bus.formats import avro_schema, proto_schema
 from cdcflow.bus.formats.avro import AvroFormat
 from cdcflow.bus.formats.avro_writing import long, text
+from cdcflow.bus.formats.framing import head
 from cdcflow.bus.formats.protobuf import ProtobufFormat
-from cdcflow.bus.formats.records import head
 from cdcflow.codecs.buscells import array_text
 from cdcflow.codecs.buskinds import Kind, WireKind
 from cdcflow.codecs.values_time import encode_date, encode_time, encode_timestamp

@@ -11,16 +11,15 @@ from typing import Any
 from cdcflow.bus.config import Decoding, Encoding
 from cdcflow.bus.formats.avro_reading import Envelope, column_names, described, envelope, scanner
 from cdcflow.bus.formats.avro_writing import avro_writer
+from cdcflow.bus.formats.framing import HEAD_BYTES, schema_number
 from cdcflow.bus.formats.jsonpieces import Origin
 from cdcflow.bus.formats.records import RecordWriter
 from cdcflow.bus.formats.records_reading import (
-    HEAD_BYTES,
     RecordReader,
     Schemas,
     begun,
     described_table,
     mark,
-    schema_number,
     table_name,
 )
 from cdcflow.bus.formats.wire import wire_plan

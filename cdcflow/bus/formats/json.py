@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from cdcflow.bus.config import Decoding, Encoding
-from cdcflow.bus.formats import EXACT, OP, SCHEMA, UNCHANGED, Reader, Writer, jsonschemas
+from cdcflow.bus.formats import EXACT, OP, SCHEMA, UNCHANGED, Reader, Writer, jsonregistered, jsonschemas
+from cdcflow.bus.formats.framing import HEAD_BYTES, MAGIC, plain, schema_number
 from cdcflow.bus.formats.jsonwriter import JsonWriter
 from cdcflow.bus.formats.wire import parse_exact, parse_exact_before, parse_unchanged, wire_kinds
 from cdcflow.codecs.buskinds import WireKind
@@ -16,43 +18,59 @@ from cdcflow.model.frame import cells, image
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
 
+if TYPE_CHECKING:  # its client is imported only where it is asked for
+    from cdcflow.bus.registry import SchemaRegistry
+
 _OPS: Final = frozenset("cudrt")
+_MAGIC: Final = bytes([MAGIC])
 
 
 class JsonFormat:
     """See `bus.formats.Format`."""
 
-    def __init__(self, config: Encoding | Decoding, pipeline: str, database: str = "") -> None:
-        self._config, self._pipeline, self._database = config, pipeline, database
+    def __init__(
+        self,
+        config: Encoding | Decoding,
+        pipeline: str,
+        database: str = "",
+        registry: SchemaRegistry | None = None,
+    ) -> None:
+        self._config, self._pipeline, self._database, self._registry = config, pipeline, database, registry
         # What the values of topics without schemas looked like so far: a shape only becomes wider.
         self._looks: dict[str, dict[str, jsonschemas.Seen]] = {}
         self._keys: dict[str, tuple[str, ...]] = {}
 
     def ready(self) -> None:
-        """See `bus.formats.Format`. There is nothing to wait for."""
+        """See `bus.formats.Format`."""
+        if self._registry is not None:
+            self._registry.ready()
 
     def writer(self, topic: str, route: Route, names: tuple[str, ...]) -> Writer:
-        """See `bus.formats.Format`. JSON has no registry, so nothing is asked."""
+        """See `bus.formats.Format`."""
         encoding = self._config if isinstance(self._config, Encoding) else Encoding(envelope=self._config.envelope)
-        return JsonWriter(encoding, topic, route, names, self._pipeline, self._database)
+        return JsonWriter(encoding, topic, route, names, self._pipeline, self._database, self._registry)
 
     def mark(self, value: bytes) -> bytes | None:
-        """Return the schema part of a message, as it stands there; None where it has none."""
+        """Return what a message begins with where its schema is a registered one, else the schema part of it, as it
+        stands there; None where it has none."""
+        if schema_number(value) is not None:
+            return value[:HEAD_BYTES]
         return jsonschemas.schema_of(value) or None
 
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """See `bus.formats.Format`. Without a schema part, what the values look like, together with what earlier ones
         of the topic did: a column that was NULL at first stays text. A table of which nothing was told but that it was
         emptied has no columns."""
-        part = jsonschemas.schema_of(value)
-        message = jsonschemas.parsed(value)
-        body = message.get("payload") if part and isinstance(message, dict) else message
+        schema = self._schema(self.mark(value))
+        message = jsonschemas.parsed(plain(value))
+        body = message
+        if schema is not None and schema_number(value) is None and isinstance(message, dict):
+            body = message.get("payload")
         flat = self._config.envelope == "flat"
         change = {} if flat else _change(body)
         row = body if flat else change.get("after") or change.get("before")
         defaults: dict[str, str] = {}
-        if part:
-            schema = jsonschemas.parse_schema(part)
+        if schema is not None:
             seen = jsonschemas.seen_in_schema(schema)
             defaults = jsonschemas.defaults_in_schema(schema, seen)
         else:
@@ -79,21 +97,42 @@ class JsonFormat:
     def reader(self, table: Table, mark: bytes | None) -> Reader:
         """See `bus.formats.Format`."""
         kinds = wire_kinds(table)
-        seen = jsonschemas.seen_in_schema(jsonschemas.parse_schema(mark)) if mark else {}
+        schema = self._schema(mark)
+        seen = jsonschemas.seen_in_schema(schema) if schema is not None else {}
         forms = [
             seen[column.name][0].form(column.name)
             if column.name in seen
             else jsonschemas.form_of_kind(kind, column.name)
             for column, kind in zip(table.columns, kinds, strict=True)
         ]
-        return JsonReader(table, ChangeReader(forms), flat=self._config.envelope == "flat")
+        framed = self._registry is not None
+        return JsonReader(table, ChangeReader(forms), flat=self._config.envelope == "flat", framed=framed)
+
+    def _schema(self, mark: bytes | None) -> dict[str, Any] | None:
+        """Return the schema of a row, as Connect has it, out of what `mark` returned.
+
+        Raises:
+            DecodeError: there is none, or no registry to ask.
+            SourceUnavailable: it cannot be asked now.
+        """
+        if mark is None:
+            return None
+        number = schema_number(mark)
+        if number is None:
+            return jsonschemas.parse_schema(mark)
+        if self._registry is None:
+            raise unregistered()
+        found = self._registry.definition(number)
+        if found.kind != "JSON":
+            raise DecodeError(f"schema {number} of a message is of type {found.kind}, not JSON")
+        return jsonschemas.of_row(jsonregistered.connect_of(found.text, found.references))
 
 
 class JsonReader:
-    """See `bus.formats.Reader`."""
+    """See `bus.formats.Reader`. framed: messages may begin with the number of a registered schema."""
 
-    def __init__(self, table: Table, rows: ChangeReader, *, flat: bool) -> None:
-        self._rows, self._flat = rows, flat
+    def __init__(self, table: Table, rows: ChangeReader, *, flat: bool, framed: bool) -> None:
+        self._rows, self._flat, self._framed = rows, flat, framed
         self._at = f"table {table.name}"
         self._names = table.column_names
         self._key = [name in table.key for name in table.column_names]
@@ -110,6 +149,10 @@ class JsonReader:
                 return "", None, None
             op = "d"
         else:
+            if value[:1] == _MAGIC:
+                if not self._framed:
+                    raise unregistered()
+                value = plain(value)
             foreign = SCHEMA not in headers and OP not in headers
             try:
                 if self._flat:
@@ -139,7 +182,7 @@ class JsonReader:
         if key is None or not any(self._key):
             raise DecodeError("a delete has neither an old row nor a key", at=self._at)
         try:
-            found = self._rows.row(key, False)
+            found = self._rows.row(plain(key), False)
         except ScanError as error:
             raise self._unreadable("message's key", error) from None
         if found is None:
@@ -173,15 +216,30 @@ class JsonReader:
 
 
 def open_json(
-    config: Encoding | Decoding, pipeline: str = "", registry: object = None, database: str = ""
+    config: Encoding | Decoding, pipeline: str = "", registry: SchemaRegistry | None = None, database: str = ""
 ) -> JsonFormat:
     """Return the JSON format as a configuration asks for it.
 
     Args:
         pipeline: what Debezium calls the connector's logical name. database: the source's, where its engine has
-            schemas in databases; only told to readers. registry: JSON has none.
+            schemas in databases; only told to readers. registry: in place of the one that the configuration names, if
+            any.
+
+    Raises:
+        ConfigError: it names one that cannot be used.
     """
-    return JsonFormat(config, pipeline, database)
+    if registry is None and config.registry is not None:
+        registry = import_module("cdcflow.bus.registry").opened(config)
+    return JsonFormat(config, pipeline, database, registry)
+
+
+def unregistered() -> DecodeError:
+    """Return the error for a message under a registered schema where no registry is named."""
+    return DecodeError(
+        "the message is not plain JSON: it begins with the number of a schema",
+        why="it was written with a schema registry",
+        do="name the writer's registry with `registry:` under source:, or set the `format:` that it was written in",
+    )
 
 
 def _named(topic: str, change: dict[str, Any]) -> TableName:
@@ -199,7 +257,7 @@ def _key(key: bytes | None, seen: dict[str, Any]) -> tuple[str, ...]:
     """Return the columns that a message's key names."""
     if key is None:
         return ()
-    found = jsonschemas.parsed(key)
+    found = jsonschemas.parsed(plain(key))
     if isinstance(found, dict) and "schema" in found and isinstance(found.get("payload"), dict):
         found = found["payload"]
     if not isinstance(found, dict):

@@ -57,18 +57,32 @@ def form_of_kind(kind: WireKind, name: str) -> ColumnForm:
 
 
 def parse_schema(text: bytes) -> dict[str, Any]:
-    """Return the schema of a row from a message's schema part: that of `after`, or the whole one.
+    """Return the schema of a row from a message's schema part, as `of_row`.
 
     Raises:
         DecodeError: it is none.
     """
     try:
-        schema = json.loads(text)
+        return of_row(json.loads(text))
+    except (ValueError, RecursionError):
+        raise DecodeError("the message's schema is none of Connect's") from None
+
+
+def of_row(schema: Any) -> dict[str, Any]:
+    """Return the schema of a row from that of a message: that of `after`, also inside of an event, or the whole one.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
         fields = {field.get("field"): field for field in schema["fields"]}
+        if "data" in fields and "specversion" in fields:
+            schema = fields["data"]
+            fields = {field.get("field"): field for field in schema["fields"]}
         row: dict[str, Any] = fields["after"] if "after" in fields and "op" in fields else schema
         if not all(isinstance(field["field"], str) and isinstance(field, dict) for field in row["fields"]):
             raise DecodeError("the message's schema has a field without a name")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise DecodeError("the message's schema is none of Connect's") from None
     return row
 

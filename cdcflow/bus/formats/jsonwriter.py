@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cdcflow.bus.config import Encoding
-from cdcflow.bus.formats import Header, Messages, PerStamp, Stamp, Stamps, connectjson
+from cdcflow.bus.formats import Header, Messages, PerStamp, Stamp, Stamps, connectjson, jsonregistered
+from cdcflow.bus.formats.framing import head
 from cdcflow.bus.formats.jsonpieces import Origin, around, event, pieces, source_block, tail, transaction_id
 from cdcflow.bus.formats.packing import Packing, add_event_headers, goes_out
 from cdcflow.bus.formats.wire import wire_plan
@@ -16,6 +18,9 @@ from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import Route
 from cdcflow.model.shape import text
 
+if TYPE_CHECKING:  # its client is imported only where it is asked for
+    from cdcflow.bus.registry import Part, SchemaRegistry
+
 _STRUCTURED: tuple[Header, ...] = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
 
@@ -23,7 +28,14 @@ class JsonWriter:
     """See `bus.formats.Writer`."""
 
     def __init__(
-        self, encoding: Encoding, topic: str, route: Route, names: tuple[str, ...], pipeline: str, database: str
+        self,
+        encoding: Encoding,
+        topic: str,
+        route: Route,
+        names: tuple[str, ...],
+        pipeline: str,
+        database: str,
+        registry: SchemaRegistry | None = None,
     ) -> None:
         plan = wire_plan(route, names)
         self.shape, self.fingerprint = plan.shape, plan.fingerprint
@@ -32,19 +44,29 @@ class JsonWriter:
         engine = route.source.engine
         self._origin = Origin(pipeline, engine, database, route.source.name)
         self._pieces = PerStamp(partial(pieces, self._origin, self.shape, self._around))
-        options = (encoding.decimals == "number") + 2 * (encoding.temporals == "iso")
+        # Under a registered schema, what is a number is none in quotes.
+        options = (encoding.decimals == "number") + 2 * (encoding.temporals == "iso") + 4 * (registry is not None)
         cells = [
             JsonCell(kind, options, f"{text(name)}:".encode())
             for kind, name in zip(plan.kinds, plan.shape.column_names, strict=True)
         ]
         value_open = key_open = close = b""
-        if encoding.schemas:
+        if encoding.schemas or registry is not None:
             rows = connectjson.row(plan.shape, plan.kinds, encoding, f"{topic}.Value")
+            if registry is not None:
+                rows["closed"] = True  # else the registry would not take a column that is added for compatible
             whole = rows if self._around == "flat" else connectjson.change(topic, rows, engine)
             key = connectjson.row(plan.shape, plan.kinds, encoding, f"{topic}.Key", plan.shape.key)
-            value_open, key_open = (f'{{"schema":{text(each)},"payload":'.encode() for each in (whole, key))
-            close = b"}"
-        self._open, self._close = value_open, close
+            if registry is not None:
+                if plan.key:
+                    key_open = _registered(registry, topic, "key", jsonregistered.registered(key, "flat", topic))
+                value_open = _registered(
+                    registry, topic, "value", jsonregistered.registered(whole, self._around, topic)
+                )
+            else:
+                value_open, key_open = (f'{{"schema":{text(each)},"payload":'.encode() for each in (whole, key))
+                close = b"}"
+        self._open, self._close, self._key_open = value_open, close, key_open
         tombstones, deletes, updates = goes_out(route, encoding)
         encoder = Rows(
             cells,
@@ -83,7 +105,8 @@ class JsonWriter:
                     messages.extras.setdefault(message, []).extend(_STRUCTURED)
         elif self._around == "binary":
             attributes = [event(self._origin, self.shape, stamp) for stamp in stamps.stamps]
-            add_event_headers(messages, stamps, attributes, bytes.decode)
+            around = len(self._key_open), -len(self._close) or None
+            add_event_headers(messages, stamps, attributes, lambda key: key[slice(*around)].decode())
         return messages
 
     def truncate(self, stamp: Stamp) -> tuple[bytes | None, bytes]:
@@ -105,3 +128,14 @@ class JsonWriter:
         if self._around == "debezium":
             body = body[:-2] + tail(self._around)
         return None, self._open + body + self._close
+
+
+def _registered(registry: SchemaRegistry, topic: str, part: Part, schema: tuple[str, str]) -> bytes:
+    """Register the schema (name, text) of keys or values; return what these begin with.
+
+    Raises:
+        SchemaStop: the registry refuses it. TargetUnavailable: it cannot be asked now.
+    """
+    name, said = schema
+    subject = registry.subject(topic, part, name)
+    return head(registry.once((subject, said), lambda: registry.register(subject, "JSON", said).id))

@@ -9,9 +9,10 @@ from google.protobuf import descriptor_pb2
 
 from cdcflow.bus.config import Encoding
 from cdcflow.bus.formats import UNAVAILABLE, avro_schema, proto_schema
+from cdcflow.bus.formats.framing import head
 from cdcflow.bus.formats.jsonpieces import Around, Origin, around
 from cdcflow.bus.formats.packing import goes_out
-from cdcflow.bus.formats.records import Lead, RecordWriter, Shell, head, slow_text
+from cdcflow.bus.formats.records import Lead, RecordWriter, Shell, slow_text
 from cdcflow.bus.formats.wire import WirePlan
 from cdcflow.bus.registry import Part, SchemaRegistry
 from cdcflow.codecs.busbinary_cy import BinaryCell

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cdcflow.bus.config import Decoding, Encoding
 from cdcflow.bus.formats import proto_schema
+from cdcflow.bus.formats.framing import schema_number
 from cdcflow.bus.formats.jsonpieces import Origin
 from cdcflow.bus.formats.proto_reading import Types, described, envelope, own_name, root, scanner, types
 from cdcflow.bus.formats.proto_writing import proto_writer
@@ -20,7 +21,6 @@ from cdcflow.bus.formats.records_reading import (
     begun,
     described_table,
     mark,
-    schema_number,
     table_name,
 )
 from cdcflow.bus.formats.wire import wire_plan

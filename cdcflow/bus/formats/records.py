@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from cdcflow.bus.formats import Messages, PerStamp, Stamp, Stamps
 from cdcflow.bus.formats.jsonpieces import Around, Origin, event, source_block, transaction_id
 from cdcflow.bus.formats.packing import Packing, add_event_headers
-from cdcflow.bus.formats.records_reading import MAGIC
 from cdcflow.bus.formats.wire import WirePlan
 from cdcflow.codecs.buscells import bits_bytes, interval_iso, timetz_iso
 from cdcflow.codecs.buskinds import Kind
@@ -89,11 +88,6 @@ class RecordWriter:
 
     def _event(self, stamp: Stamp) -> dict[str, str]:
         return event(self._origin, self.shape, stamp) | {"datacontenttype": "application/octet-stream"}
-
-
-def head(number: int) -> bytes:
-    """Return what a message under a registered schema begins with."""
-    return bytes([MAGIC]) + number.to_bytes(4, "big")
 
 
 def slow_text(kind: Kind) -> Callable[[bytes], bytes]:

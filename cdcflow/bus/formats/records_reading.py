@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from cdcflow.bus.formats import EXACT, OP, UNCHANGED
+from cdcflow.bus.formats.framing import HEAD_BYTES, schema_number
 from cdcflow.bus.formats.wire import parse_exact, parse_exact_before, parse_unchanged
 from cdcflow.bus.registry import Kind, SchemaRegistry
 from cdcflow.codecs.frames_cy import MessageError
@@ -15,9 +16,6 @@ from cdcflow.codecs.values_kinds import BadValue
 from cdcflow.errors import DecodeError
 from cdcflow.model import frame as frames
 from cdcflow.model.schema import Column, Table, TableName
-
-MAGIC: Final = 0
-HEAD_BYTES: Final = 5  # the magic byte and the schema's number
 
 # Schemas and readers that are kept: one for each schema that is met.
 _KEPT: Final = 1000
@@ -123,13 +121,6 @@ class RecordReader(Generic[_S]):
             return found.read(message, start)
         except (MessageError, BadValue) as error:
             raise DecodeError(f"{what} cannot be read: {error}") from None
-
-
-def schema_number(message: bytes) -> int | None:
-    """Return the number of the schema that a message was written under, None where it does not begin so."""
-    if len(message) < HEAD_BYTES or message[0] != MAGIC:
-        return None
-    return int.from_bytes(message[1:HEAD_BYTES], "big")
 
 
 def begun(message: bytes) -> tuple[int, int]:

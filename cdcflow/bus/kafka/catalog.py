@@ -9,6 +9,7 @@ from typing import Final
 
 from confluent_kafka.admin import ResourceType
 
+from cdcflow.bus.formats.framing import plain
 from cdcflow.bus.kafka.config import Config
 from cdcflow.bus.kafka.topics import LONGEST_NAME, Topic, Topics
 from cdcflow.errors import AccessDenied, CdcflowError, ConfigError, OperatorError, RowRejected
@@ -164,7 +165,7 @@ class Catalog:
         if isinstance(error, RowRejected) and route.key:
             where += f", key ({', '.join(route.key_in_target)})"
             if key is not None and self._config.format == "json" and len(key) <= 200:
-                where += f" {key.decode('utf-8', 'replace')}"
+                where += f" {plain(key).decode('utf-8', 'replace')}"
         return type(error)(error.what, at=f"{where}, {self.at}", why=error.why, do=error.do)
 
     def _settings(self, *, compact: bool) -> dict[str, str]:
