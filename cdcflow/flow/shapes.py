@@ -9,11 +9,7 @@ from typing import Any
 
 from cdcflow.model import shape
 from cdcflow.model.route import OnDelete, Route
-from cdcflow.model.schema import Logical, Table
-
-# Engines that have dates which no calendar has, and the types of such dates.
-_ZERO_DATE_ENGINES = ("mysql", "mariadb")
-_ZERO_DATE_TYPES = (Logical.DATE, Logical.TIMESTAMP, Logical.TIMESTAMPTZ)
+from cdcflow.model.schema import Table
 
 # Under which key the text holds what the rules made of the table.
 _ROUTED = "routed"
@@ -42,7 +38,7 @@ class Remembered:
 
 def routed(route: Route) -> Routed:
     """Return what of the route is remembered."""
-    dated = route.source.engine in _ZERO_DATE_ENGINES and any(c.logical in _ZERO_DATE_TYPES for c, _ in route.columns)
+    dated = any(route.source.may_hold_zero_dates(column) for column, _ in route.columns)
     zero_dates = route.zero_dates.value if dated else ""
     return Routed(tuple((c.name, name) for c, name in route.columns), route.key, route.on_delete.value, zero_dates)
 

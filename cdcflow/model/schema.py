@@ -136,6 +136,11 @@ class UserType:
     requires: tuple[TableName, ...] = ()
 
 
+# Whose dates may be none of the calendar's, and the types of such dates.
+_ZERO_DATE_ENGINES = ("mysql", "mariadb")
+_ZERO_DATE_TYPES = (Logical.DATE, Logical.TIMESTAMP, Logical.TIMESTAMPTZ)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """One version of a table's shape.
@@ -172,6 +177,10 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def may_hold_zero_dates(self, column: Column) -> bool:
+        """Return whether the column's engine lets it hold dates that no calendar has: see `model.route.ZeroDates`."""
+        return self.engine in _ZERO_DATE_ENGINES and column.logical in _ZERO_DATE_TYPES
 
     def gives_names_away(self, before: Table) -> bool:
         """Return whether the name of a column that was there before is free now, or is another column's."""

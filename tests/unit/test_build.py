@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -183,3 +184,11 @@ def test_the_shim_divides_as_c_does() -> None:
 def test_what_has_no_plain_meaning_says_so(name: str) -> None:
     with pytest.raises(TypeError, match=r"cython.compiled"):
         getattr(shim, name)(1)
+
+
+def test_flow_names_no_engine() -> None:
+    """What is particular to one belongs to its source, its target, or to what the model says of a table."""
+    names = re.compile(r"mysql|mariadb|postgres|sqlite|kafka|rabbit", re.IGNORECASE)
+    found = {path.name: names.findall(path.read_text()) for path in (PACKAGE / "flow").glob("*.py")}
+    assert found
+    assert not any(found.values()), found

@@ -9,14 +9,10 @@ from typing import Final
 
 from cdcflow.codecs.sqliterows_cy import value_of
 from cdcflow.model.route import SOFT_DELETE_COLUMN, Mode, OnDelete, OnTruncate, Route
-from cdcflow.model.schema import Column, Index, Logical
+from cdcflow.model.schema import Column, Index
 from cdcflow.targets.sqlite.catalog import MARK, FileTable
 from cdcflow.targets.sqlite.names import folded, ident, table_of
 from cdcflow.targets.sqlite.types import converter, kind_of, rescaled, type_of
-
-# What a MySQL date that no calendar has becomes is NULL, whatever the column says.
-_ZERO_DATE_ENGINES: Final = ("mysql", "mariadb")
-_DATES: Final = (Logical.DATE, Logical.TIMESTAMP, Logical.TIMESTAMPTZ)
 
 _BTREE: Final = re.compile(
     r" USING btree \((?P<entries>[^()]*)\)(?: INCLUDE \([^()]*\))?(?: NULLS NOT DISTINCT)?(?: WITH \([^()]*\))?$"
@@ -61,7 +57,8 @@ def column_line(column: Column, name: str, *, not_null: bool) -> str:
 
 
 def is_nullable(route: Route, column: Column) -> bool:
-    dated = route.source.engine in _ZERO_DATE_ENGINES and column.logical in _DATES
+    # What a date that no calendar has becomes is NULL, whatever the column says.
+    dated = route.source.may_hold_zero_dates(column)
     return column.nullable or dated
 
 
