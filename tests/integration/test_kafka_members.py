@@ -300,3 +300,51 @@ def test_at_rest_a_message_does_not_wait_for_more(group: Group) -> None:  # noqa
         while not isinstance(piece, ChangeBatch):
             piece = one.turn()
         assert not piece.lagging
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_an_instance_with_a_name_gets_its_own_partitions_back_and_others_keep_theirs(
+    group: Group,  # noqa: F811
+    protocol: str,
+) -> None:
+    stop = threading.Event()
+    with group.member(protocol=protocol, instance="b") as other:
+
+        def run() -> None:
+            while not stop.is_set():
+                other.turn()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            with group.member(protocol=protocol, instance="a") as one:
+                one.until(lambda: len(one.stream._held) == 2 and len(other.stream._held) == 2)
+                mine, theirs = sorted(one.stream._held), sorted(other.stream._held)
+                assert not set(mine) & set(theirs)
+            before = len(group.record.said)
+            with group.member(protocol=protocol, instance="a") as one:
+                one.until(lambda: len(one.stream._held) == 2)
+                assert sorted(one.stream._held) == mine
+                for number in range(8):
+                    group.put({"id": number, "v": "a"}, partition=number % 4)
+                one.until(lambda: len(one.rows) + len(other.rows) == 8)
+                assert sorted(other.stream._held) == theirs
+                names = tuple(f"{topic}/{number}" for topic, number in mine)
+                since = [(kind, shares) for kind, shares in group.record.said[before:] if shares]
+                assert since == [("take", names)]
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_partitions_that_were_added_while_nobody_ran_begin_at_their_start_with_start_latest(group: Group) -> None:  # noqa: F811
+    group.put({"id": 1, "v": "before"})
+    with group.member(start="latest") as one:
+        one.until(lambda: group.place() == 1)
+    group.kafka._topics.admin.create_partitions([NewPartitions(group.topic, 5)])[group.topic].result(30)
+    until(lambda: group.source().topics()[group.topic] == 5, limit=30)
+    Topics(group.kafka.client()).produce(group.topic, "k", said("c", {"id": 2, "v": "added"}), of("two"), 4)
+    group.put({"id": 3, "v": "after"})
+    with group.member(start="latest") as one:
+        one.until(lambda: len(one.rows) == 2)
+        assert sorted(one.ids) == [2, 3]

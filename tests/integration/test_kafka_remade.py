@@ -64,10 +64,6 @@ def test_a_topic_that_is_made_anew_while_nobody_runs_is_read_from_its_start(betw
     after = places(way)
     assert {share: bool(at[1]) for share, at in after.items()} == dict.fromkeys(before, True)
     assert all(after[share][1] != before[share][1] for share in before)
-    way.source.execute("UPDATE t SET v = 'third' WHERE id % 2 = 0; DELETE FROM t WHERE id % 7 = 0")
-    way.publish()
-    way.apply()
-    same(way.source, way.target, "t")
 
 
 def test_both_sides_stop_when_a_topic_is_deleted_and_what_they_advise_makes_the_tables_equal(between: Make) -> None:
@@ -96,7 +92,6 @@ def test_a_publisher_does_not_write_into_a_topic_that_lacks_what_it_wrote_before
     way = between()
     way.source.execute(ROWS)
     way.publish()
-    way.apply()
     way.kafka.delete_topic(way.topic("public.t"))
     way.kafka.create_topic(way.topic("public.t"), 2)
     way.source.execute(
@@ -107,8 +102,7 @@ def test_a_publisher_does_not_write_into_a_topic_that_lacks_what_it_wrote_before
     assert "cdcflow resync public.t" in advised(said)
     assert way.kafka.read(way.topic("public.t")) == []
     way.publishing.call("resync", "public.t", exit_code=0)
-    way.publish()
-    way.apply()
+    way.apply()  # for the first time: the table's first message is a truncate
     same(way.source, way.target, "t")
 
 
@@ -133,7 +127,6 @@ def test_a_topic_that_does_not_begin_with_a_truncate_is_not_read_in_place_of_the
     way.source.execute("DELETE FROM t WHERE id <= 30")
     way.kafka.delete_topic(topic)
     way.publishing.call("resync", "public.t", exit_code=0)
-    way.publish()
     way.apply()
     same(way.source, way.target, "t")
 

@@ -38,6 +38,8 @@ SETTINGS: dict[str, str] = {
     "group.consumer.min.heartbeat.interval.ms": "200",
     "group.consumer.heartbeat.interval.ms": "200",
     "group.min.session.timeout.ms": "1000",
+    # What may be compacted is compacted soon.
+    "log.cleaner.backoff.ms": "200",
     # Small.
     "log.cleaner.dedupe.buffer.size": "2097152",
     "num.network.threads": "1",
