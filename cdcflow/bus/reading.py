@@ -202,6 +202,11 @@ class Reading:
                 )
             lane.add(UPDATE, before, after)
         elif _ABSENT in after and any(cell is UNCHANGED for cell in cells(after, 0, len(lane.names))):
+            if op != "u" and lane.fingerprint is None:
+                raise DecodeError(
+                    "a new row lacks columns that its table has",
+                    do="have what writes it say null for them, or send schemas along",
+                )
             if op != "u":
                 raise DecodeError(
                     _KEY_MOVED,

@@ -118,3 +118,23 @@ def test_a_poison_message_stops_the_command_after_what_is_before_it_or_is_put_as
     same(way.source, way.target, "t")
     (letter,) = way.kafka.read(f"{way.into.name}.dead_letters")
     assert letter.value == b"{"
+
+
+def test_all_tables_in_one_topic_in_the_order_of_transactions_are_applied_and_are_not_published_again(
+    between: Make,
+) -> None:
+    way = between(partitions=2, out={"order": "transaction", "topic": "{pipeline}.all"})
+    way.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY, v int)")
+    way.publish()
+    way.source.execute(
+        "INSERT INTO t SELECT n, 0 FROM generate_series(1, 50) n; INSERT INTO u SELECT * FROM t; UPDATE t SET v = 1;"
+        "TRUNCATE u; INSERT INTO u SELECT * FROM t WHERE id > 20"
+    )
+    way.publish()
+    assert {each.partition for each in way.kafka.read(way.topic("all")) if each.header("cdcflow.op") != b"t"} == {0}
+    way.apply()
+    same(way.source, way.target, "t")
+    same(way.source, way.target, "u")
+    way.into.target_url = way.kafka.url()
+    way.into.write_config(source=way.into.settings["source"])
+    assert "from a bus, rows can go into a database only" in way.apply(exit_code=2)

@@ -281,6 +281,13 @@ def test_a_shape_that_nobody_told_of_names_where_it_should_be() -> None:
     assert failure.value.at == "t/0 at 0"
 
 
+def test_a_row_of_others_that_lacks_a_column_is_refused_for_what_it_is() -> None:
+    reading = Reading(decoding(Decoding(envelope="flat")), Told(), route_of, {}, flat=True)
+    reading.add("x.public.t", "t/0", 0, b'{"id":1}', b'{"id":1,"v":"a"}', None)
+    with pytest.raises(DecodeError, match="a new row lacks columns that its table has"):
+        reading.add("x.public.t", "t/0", 1, b'{"id":2}', b'{"id":2}', None)
+
+
 def test_messages_that_describe_themselves_only_ever_add_columns() -> None:
     bus = Bus()
     for row in ({"id": 1, "v": "a", "w": "b"}, {"id": 2, "v": "c"}):

@@ -64,8 +64,8 @@ class Config(Encoding):
     order: Literal["key", "table", "transaction"] = Field(
         default="key",
         description="key: the partition is murmur2 of the key, as of Java clients. table: all rows of a table are in"
-        " one partition. transaction: everything is in partition 0 of its topic, so that one reader sees"
-        " transactions whole.",
+        " one partition. transaction: everything is in partition 0 of its topic; with one topic for all tables"
+        " in the order of the source's transactions.",
     )
     transactions: bool = Field(
         default=False, description="BEGIN and END events of each transaction in the topic {pipeline}.transaction."
