@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from cdcflow import Pipeline, read
+from cdcflow.sources.mysql import log
+from cdcflow.sources.mysql.position import Binlog
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database
 from tests.servers.mysql_database import MysqlDatabase
 from tests.servers.mysql_server import MysqlServer
+from tests.servers.mysql_session import rows
 from tests.servers.sides import Rows, same_sides
 from tests.servers.waiting import until
 
@@ -244,6 +248,51 @@ def test_failover_goes_on_at_a_replica_that_has_everything_and_stops_at_one_that
     flow.source.execute("UPDATE t SET w = 1; DELETE FROM t WHERE id = 5")
     flow.caught_up()
     flow.source.close()
+
+
+def test_position_that_the_older_command_has_no_room_for_is_gone_on_from_without_gtids(
+    flow_of: Callable[..., Flow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond 4 GB of a file, which is 100 bytes here: it is read from its head, and what was applied is passed over."""
+    flow = flow_of("mysql", "9.7", settings={"gtid-mode": "OFF", "enforce-gtid-consistency": "OFF"})
+    asked = []
+    place = log.BinlogConnection._place
+
+    def placed(self: Any, start: Binlog, server: str) -> Any:
+        found = place(self, start, server)
+        asked.append((found[0][1], start.offset))
+        return found
+
+    def run() -> None:
+        with Pipeline.from_file(flow.folder.config) as pipeline:
+            pipeline.run(until_caught_up=True)
+        same_sides(Rows(flow.source), flow.side, "t", "emptied")
+
+    def prepare(name: str, number: int) -> None:
+        with flow.source.connect() as writer:
+            rows(writer, f"XA START '{name}'; INSERT INTO t (id, v) VALUES ({number}, 'prepared')")
+            rows(writer, f"XA END '{name}'; XA PREPARE '{name}'")
+
+    flow.source.execute("CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1)")
+    flow.server.query("FLUSH BINARY LOGS")  # what is read again does not make the tables
+    run()
+    monkeypatch.setattr(log, "_OFFSET_LIMIT", 100)
+    monkeypatch.setattr(log.BinlogConnection, "_place", placed)
+    flow.source.execute("TRUNCATE emptied; INSERT INTO emptied VALUES (2)")
+    flow.source.execute("ALTER TABLE t ADD COLUMN w int DEFAULT 5; INSERT INTO t VALUES (4, 'four', 4)")
+    flow.source.execute("ALTER TABLE t RENAME COLUMN v TO x, ADD COLUMN v varchar(9) DEFAULT 'new'")
+    flow.source.execute("UPDATE t SET w = w + 1; DELETE FROM t WHERE id = 2; TRUNCATE emptied")
+    flow.source.execute("INSERT INTO emptied VALUES (3)")
+    prepare("before", 50)
+    run()
+    flow.source.execute("INSERT INTO t VALUES (5, 'five', 5, 'f'); UPDATE t SET w = w + 1")
+    flow.source.execute("XA COMMIT 'before'; ALTER TABLE t DROP COLUMN v; INSERT INTO t VALUES (6, 'six', 6)")
+    run()
+    assert asked
+    assert {begin for begin, _ in asked} == {4}
+    assert all(offset > 100 for _, offset in asked)
+    # Nor is anything from before shown to who looks from now on.
+    assert list(read(flow.source.url, until_caught_up=True)) == []
 
 
 def test_another_server_without_gtids_is_refused(

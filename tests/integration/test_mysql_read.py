@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -78,6 +79,20 @@ def test_each_change_is_a_json_line_with_table_images_and_position(
     places = [Binlog.parse(line["position"]) for line in lines]
     assert all(later.covers(earlier) and not earlier.covers(later) for earlier, later in pairwise(places))
     assert target_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'cdcflow'") == 0
+
+
+@BOTH
+def test_until_caught_up_ends_on_a_source_where_nothing_happens_and_behind_what_did(
+    source: MysqlDatabase,
+    target_db: Database,
+    new_pipeline: Callable[..., PipelineFolder],
+    cdcflow: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    new_pipeline(source, target_db).write_rules(f"{source.name}.*")
+    assert cdcflow("read", "--until-caught-up", exit_code=0, timeout=30).stdout == ""
+    events = read(source.url, tables=[f"{source.name}.*"], until_caught_up=True)
+    source.execute(CHANGES[0])  # before the first call of next
+    assert list(events) == []
 
 
 @BOTH

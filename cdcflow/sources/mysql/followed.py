@@ -61,7 +61,7 @@ class Followed:
         if follow is None:
             self._decoder.define(found.number, body, None, None, 0)
             return None
-        skip = self._reach.serial(follow.skip_until)
+        skip = self._skip(follow)
         if skip > self._decoder.serial() and not xa:
             # Rows that the copy has. Their table may have had another shape than the one we know.
             self._decoder.define(found.number, body, None, None, skip)
@@ -94,15 +94,18 @@ class Followed:
     def due_now(self) -> dict[int, Follow]:
         """Return the tables whose copy was not made behind the open transaction."""
         serial = self._decoder.serial()
-        place = self._reach.serial
-        return {each: follow for each, follow in self.tables.items() if place(follow.skip_until) <= serial}
+        return {each: follow for each, follow in self.tables.items() if self._skip(follow) <= serial}
+
+    def _skip(self, follow: Follow) -> int:
+        """Return up to where a table's rows are passed over: what stands before the start may be read again."""
+        return max(self._reach.serial(follow.skip_until), self._reach.start)
 
     def due(self, rows: Rows, serial: int) -> Rows:
         """Return the rows without those of tables whose copy was made behind the commit at `serial`."""
         kept: dict[int, RowBatch] = {}
         for number, frame in rows.frames.items():
             follow = self.tables.get(frame.route.source.id)
-            if follow is not None and self._reach.serial(follow.skip_until) <= serial:
+            if follow is not None and self._skip(follow) <= serial:
                 frame.idempotent = self._reach.serial(follow.idempotent_until) > serial
                 kept[number] = frame
         order = memoryview(rows.order).cast("I")
@@ -120,7 +123,7 @@ class Followed:
             ids = list(self.tables) if change.name is None else [table_id(change.name)]
             for each in ids:
                 follow = self.tables.get(each)
-                if follow is None or self._reach.serial(follow.skip_until) > serial:
+                if follow is None or self._skip(follow) > serial:
                     continue  # gone by now, or the copy was made of what the statement made
                 step, route = self._shapes.step(follow.route, change, self._rules.router, session)
                 if isinstance(change, Altered):

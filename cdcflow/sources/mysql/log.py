@@ -47,8 +47,9 @@ SILENCE_SECONDS: Final = 60.0
 # that was lost on our side only.
 _NAMESPACE: Final = uuid.UUID("7d1d5c0e-6f0b-4d3a-9d5c-9b5f1e0c6a11")
 
-# Beyond, the position does not fit into the older command.
+# Beyond, the position does not fit into the older command; a file's first event stands behind four bytes.
 _OFFSET_LIMIT: Final = 1 << 32
+_HEAD: Final = 4
 
 
 class BinlogConnection:
@@ -169,13 +170,19 @@ class BinlogConnection:
 
     def _place(self, start: Binlog, server: str) -> tuple[tuple[str, int], bool]:
         """Return where to read from, and whether that is found by the GTIDs: on another server, and where the file was
-        purged of which all was read."""
+        purged of which all was read.
+
+        A place that cannot be asked for, and that GTIDs do not say, is reached from the head of its file.
+        """
         own, begin = (start.file, start.offset), start.begin
         there = start.server == server
         files = log_files(self._connection) if there and start.gtids is not None else None
         if start.prepared is None and (not there or (files is not None and begin[0] not in files)):
             begin = own  # what is there only perhaps stops nobody
-        return begin, not there or (files is not None and begin[0] not in files)
+        by_gtid = not there or (files is not None and begin[0] not in files)
+        if not by_gtid and begin[1] >= _OFFSET_LIMIT and (start.gtids is None or begin != own):
+            begin = (begin[0], _HEAD)
+        return begin, by_gtid
 
     def _ask(self, server_id: int, start: Binlog, *, by_gtid: bool) -> None:
         name = b"cdcflow"
@@ -197,18 +204,18 @@ class BinlogConnection:
             self._connection._execute_command(_BINLOG_DUMP, request)
         elif isinstance(start.gtids, MysqlGtids):
             gtids = start.gtids.encode()
-            request = struct.pack("<HIIQI", _THROUGH_GTID, server_id, 0, 4, len(gtids)) + gtids
+            request = struct.pack("<HIIQI", _THROUGH_GTID, server_id, 0, _HEAD, len(gtids)) + gtids
             self._connection._execute_command(_BINLOG_DUMP_GTID, request)
         elif start.gtids is not None:
             with self._connection.cursor() as cursor:
                 cursor.execute("SET @slave_connect_state = %s", [str(start.gtids)])
                 cursor.execute("SET @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0")
-            self._connection._execute_command(_BINLOG_DUMP, struct.pack("<IHI", 4, 0, server_id))
+            self._connection._execute_command(_BINLOG_DUMP, struct.pack("<IHI", _HEAD, 0, server_id))
         else:
             raise OperatorError(
                 "the log of this server cannot be gone on with",
                 at=self.address,
-                why=f"the position {start} needs GTIDs and has none: it is another server's, or beyond 4 GB of a file",
+                why=f"the position {start} is another server's and has no GTIDs",
                 do="cdcflow resync --all",
             )
 

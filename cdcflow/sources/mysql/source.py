@@ -175,7 +175,9 @@ class MysqlSource:
     def watch(self, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
         """See the port. Under a number of its own, or the server would end the pipeline's own reader."""
         start = self._start()
-        return self._stream(start, start.server, follow, router, reader=" look")
+        stream = self._stream(start, start.server, follow, router, reader=" look")
+        stream.tell_start()
+        return stream
 
     def _stream(
         self, start: Binlog, server: str, follow: Mapping[int, Follow], router: Router, reader: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -88,6 +89,10 @@ class MysqlStream:
         if self._failure:
             raise self._failure
         return None
+
+    def tell_start(self) -> None:
+        """Give out the start as reached: to who waits for a position, a log in which nothing happens says nothing."""
+        self._ready.append(Heartbeat(self._reach.end, time.time()))
 
     def idle(self) -> None:
         """See `model.ports.Stream.idle`. The server waits for us as long as the network lives."""
