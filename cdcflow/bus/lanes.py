@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from cdcflow.model.frame import RowBatch
+from cdcflow.errors import DecodeError
+from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, RowBatch, cells
 from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import Table
 
 # Of key, value and headers, the op and the images: `bus.formats.Reader.read`.
 Read = Callable[["bytes | None", "bytes | None", dict[str, bytes]], tuple[str, "bytes | None", "bytes | None"]]
+
+# How an absent cell looks in a row image. Found in the bytes of a value as well, so it is looked at twice.
+ABSENT: Final = (-2).to_bytes(4, sys.byteorder, signed=True)
+_NOTHING: Final = b""
+
+_KEY_MOVED: Final = "a row came under a new key, without its large values that did not change"
 
 
 def _unread(key: bytes | None, value: bytes | None, headers: dict[str, bytes]) -> tuple[str, None, None]:
@@ -103,3 +112,69 @@ class TableState:
 
     route: Route
     lanes: list[Lane] = field(default_factory=list)
+
+
+def changed(lane: Lane, op: str, before: bytes | None, after: bytes | None) -> int:
+    """Append what a change of a row makes of it; return how many rows that are.
+
+    Raises:
+        DecodeError: the change does not hold what that needs.
+    """
+    rows = 1
+    if op == "d":
+        if lane.appends:
+            return 0
+        if before is None:
+            raise DecodeError("a deletion does not say of which row")
+        _old_key(lane, before)
+        lane.add(DELETE, before, _NOTHING)
+    elif after is None:
+        raise DecodeError("a change without the new row")
+    elif op == "u" and lane.appends:
+        return 0
+    elif op == "u" and not lane.keyed:
+        if before is None:
+            raise DecodeError(
+                "an update of a table without a key does not hold the old row",
+                do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, or `key:` in the rules",
+            )
+        lane.add(UPDATE, before, after)
+    elif ABSENT in after and any(cell is UNCHANGED for cell in cells(after, 0, len(lane.names))):
+        if op != "u" and lane.fingerprint is None:
+            raise DecodeError(
+                "a new row lacks columns that its table has",
+                do="have what writes it say null for them, or send schemas along",
+            )
+        if op != "u":
+            raise DecodeError(
+                _KEY_MOVED,
+                do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, then copy the table again",
+            )
+        lane.add(UPDATE, _old_key(lane, before), after)
+    else:
+        if op == "u" and not lane.own_key:
+            # The row may go on under another key than before, and the publisher goes by another one.
+            lane.add(DELETE, _old_key(lane, before), _NOTHING)
+            rows += 1
+        lane.add(INSERT, _NOTHING, after)
+    return rows
+
+
+def _old_key(lane: Lane, before: bytes | None) -> bytes:
+    """Return the old row, where the rules have another key than the publisher: what the row is called by them.
+
+    Raises:
+        DecodeError: it does not hold that key.
+    """
+    if lane.own_key or lane.route is None:
+        return _NOTHING
+    if before is not None:
+        old = cells(before, 0, len(lane.names))
+        if all(old[lane.names.index(name)] is not UNCHANGED for name in lane.route.key):
+            return before
+    raise DecodeError(
+        f"a change does not hold the row's old key ({', '.join(lane.route.key)})",
+        why="the rules have another key for the table than the publisher, and the source's log holds only that one",
+        do=f"leave `key:` out of the rule for {lane.shape.name}, or have the source log whole rows "
+        "(REPLICA IDENTITY FULL, binlog_row_image = FULL) and copy the table again",
+    )

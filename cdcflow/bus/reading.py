@@ -5,18 +5,17 @@ Nothing here knows which broker the messages come from.
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from cdcflow.bus.formats import MEETING, OP, SCHEMA, Format
-from cdcflow.bus.lanes import Lane, TableState
+from cdcflow.bus.lanes import ABSENT, Lane, TableState, changed
 from cdcflow.bus.shapes import Catalogue, number_of, routed_as
 from cdcflow.errors import DecodeError
 from cdcflow.model.change import ChangeBatch, Meeting, Rows, SchemaChange, Step, Truncate
-from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, RowBatch, cells
+from cdcflow.model.frame import INSERT, RowBatch
 from cdcflow.model.ports import Router
 from cdcflow.model.position import Shares
 from cdcflow.model.route import OnTruncate, Route
@@ -25,15 +24,10 @@ from cdcflow.model.schema import Table
 Headers = Sequence[tuple[str, bytes | str | None]]
 Alone = Meeting | Truncate
 
-# How an absent cell looks in a row image. Found in the bytes of a value as well, so it is looked at twice.
-_ABSENT: Final = (-2).to_bytes(4, sys.byteorder, signed=True)
-_NOTHING: Final = b""
 _TRUNCATE: Final = b"t"
 
 # What keeps the rows before it and those after it apart: nothing is emptied.
 _BARRIER: Final = Truncate((), cascade=False, restart_identity=False)
-
-_KEY_MOVED: Final = "a row came under a new key, without its large values that did not change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +133,14 @@ class Reading:
                 return self._truncate(lane, topic, share, place, named)  # `signals: marks`
             op, before, after = lane.read(key, value, named)
             # What nearly every message is: a whole new row of a table with a key.
-            if lane.plain and after is not None and _ABSENT not in after and op in "cru":
+            if lane.plain and after is not None and ABSENT not in after and op in "cru":
                 lane.ops.append(INSERT)
                 lane.after.append(after)
                 self._order.append(lane.number)
             elif op == "t":
                 return self._truncate(lane, topic, share, place, named)
             elif op:
-                self._row(lane, op, before, after)
+                self._order += [lane.number] * changed(lane, op, before, after)
         except _TakeFirst:
             return AGAIN
         except _Emptied as emptied:
@@ -181,64 +175,6 @@ class Reading:
         self._recent.pop(share, None)
 
     # -- rows
-
-    def _row(self, lane: Lane, op: str, before: bytes | None, after: bytes | None) -> None:
-        if op == "d":
-            if lane.appends:
-                return
-            if before is None:
-                raise DecodeError("a deletion does not say of which row")
-            self._old_key(lane, before)
-            lane.add(DELETE, before, _NOTHING)
-        elif after is None:
-            raise DecodeError("a change without the new row")
-        elif op == "u" and lane.appends:
-            return
-        elif op == "u" and not lane.keyed:
-            if before is None:
-                raise DecodeError(
-                    "an update of a table without a key does not hold the old row",
-                    do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, or `key:` in the rules",
-                )
-            lane.add(UPDATE, before, after)
-        elif _ABSENT in after and any(cell is UNCHANGED for cell in cells(after, 0, len(lane.names))):
-            if op != "u" and lane.fingerprint is None:
-                raise DecodeError(
-                    "a new row lacks columns that its table has",
-                    do="have what writes it say null for them, or send schemas along",
-                )
-            if op != "u":
-                raise DecodeError(
-                    _KEY_MOVED,
-                    do=f"ALTER TABLE {lane.shape.name} REPLICA IDENTITY FULL at the source, then copy the table again",
-                )
-            lane.add(UPDATE, self._old_key(lane, before), after)
-        else:
-            if op == "u" and not lane.own_key:
-                # The row may go on under another key than before, and the publisher goes by another one.
-                lane.add(DELETE, self._old_key(lane, before), _NOTHING)
-                self._order.append(lane.number)
-            lane.add(INSERT, _NOTHING, after)
-        self._order.append(lane.number)
-
-    def _old_key(self, lane: Lane, before: bytes | None) -> bytes:
-        """Return the old row, where the rules have another key than the publisher: what the row is called by them.
-
-        Raises:
-            DecodeError: it does not hold that key.
-        """
-        if lane.own_key or lane.route is None:
-            return _NOTHING
-        if before is not None:
-            old = cells(before, 0, len(lane.names))
-            if all(old[lane.names.index(name)] is not UNCHANGED for name in lane.route.key):
-                return before
-        raise DecodeError(
-            f"a change does not hold the row's old key ({', '.join(lane.route.key)})",
-            why="the rules have another key for the table than the publisher, and the source's log holds only that one",
-            do=f"leave `key:` out of the rule for {lane.shape.name}, or have the source log whole rows "
-            "(REPLICA IDENTITY FULL, binlog_row_image = FULL) and copy the table again",
-        )
 
     def _close(self) -> None:
         """End the run of rows: what is collected becomes a step."""

@@ -51,3 +51,18 @@ def test_a_shape_that_was_taken_back_is_not_there(group: Group) -> None:  # noqa
     producer.abort_transaction(30)
     assert found.find("wanted") is None
     assert found.find("two") is not None
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_start_and_its_shapes_are_newer(group: Group) -> None:  # noqa: F811
+    topic = f"{group.name}.schema_changes"
+    found = catalogue(group)
+    before = found.find("two")
+    assert before is not None
+    group.kafka.delete_topic(topic)
+    group.kafka.create_topic(topic, cleanup_policy="compact")
+    key, value = record(table("id", "w"), "wanted")
+    group.kafka.produce(topic, key, value)
+    after = found.find("wanted")
+    assert after is not None
+    assert after.version > before.version
+    assert found.placed(before).version < after.version

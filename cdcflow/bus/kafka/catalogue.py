@@ -35,6 +35,7 @@ class TopicsOfShapes:
         self._client, self._cluster, self._topics, self._at = client, cluster, topics, at
         self._shapes = Shapes()
         self._next: dict[tuple[str, int], int] = {}
+        self._ids: dict[str, str] = {}  # of the topics, which tell one that was made anew
         self._versions: dict[tuple[str, int], int] = {}  # the last of each partition
         self._lock = threading.Lock()
         self._vain: dict[str, float] = {}
@@ -95,9 +96,10 @@ class TopicsOfShapes:
             counts = self._cluster.partitions()
             wanted = [(topic, number) for topic in self._topics() for number in range(counts.get(topic, 0))]
             ends = self._cluster.ends(wanted)
-            for one, end in ends.items():
-                if end < self._next.get(one, 0):  # the topic was made anew
-                    del self._next[one]
+            ids = self._cluster.ids(sorted({topic for topic, _ in wanted}))
+            anew = {topic for topic, number in ids.items() if self._ids.get(topic, number) != number}
+            self._next = {one: offset for one, offset in self._next.items() if one[0] not in anew}
+            self._ids |= ids
             left = {one: end for one, end in ends.items() if end > self._next.get(one, 0)}
             if left:
                 self._read(left)
