@@ -295,6 +295,24 @@ def test_position_that_the_older_command_has_no_room_for_is_gone_on_from_without
     assert list(read(flow.source.url, until_caught_up=True)) == []
 
 
+@both_engines
+def test_missing_transactions_are_all_told_however_many(
+    engine: str, version: str, flow_of: Callable[..., Flow]
+) -> None:
+    flow = flow_of(engine, version)
+    if engine == "mysql":
+        lost = "3e11fa47-71ca-11e1-9e33-c80aa9429562:" + ":".join(str(number) for number in range(10_001, 11_000, 2))
+    else:
+        lost = ",".join(f"{domain}-77-{domain}999" for domain in range(1_001, 1_200))
+    flow.target.execute(f"UPDATE cdcflow.checkpoints SET position = replace(position, '{engine}=', '{engine}={lost},')")
+    for told in (flow.refused(), flow.cdcflow("check", "--json", exit_code=3).stderr):
+        assert lost in told.replace(", ", ",")
+    (message,) = (line for line in flow.refused().splitlines() if line.startswith("error: "))
+    assert len(message) < 1_300
+    shown = message.partition(" ... (")[0].split()[-1]
+    assert all(part in lost.replace(",", ":").split(":") for part in shown.split(":"))
+
+
 def test_another_server_without_gtids_is_refused(
     flow_of: Callable[..., Flow], new_mysql_server: Callable[..., MysqlServer]
 ) -> None:

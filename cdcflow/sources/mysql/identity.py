@@ -11,6 +11,7 @@ from pymysql.connections import Connection
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.errors import RESYNC
 from cdcflow.errors import OperatorError, PositionLost, SourceChanged
+from cdcflow.ops.logs import get_logger
 from cdcflow.sources.mysql.gtids import MariadbGtids, MysqlGtids
 from cdcflow.sources.mysql.log_end import (
     end_position,
@@ -29,8 +30,10 @@ __all__ = ["compare", "current", "end_position", "identity", "log_files", "requi
 
 _RESET: Final = "RESET BINARY LOGS AND GTIDS (RESET MASTER), or the server was made anew"
 _LIST: Final = re.compile(r"\[(.*)\]", re.DOTALL)
-# What a message can show of a GTID set.
-_SHOWN: Final = 200
+# Characters of a GTID set that a message shows. The log has the rest.
+_SHOWN: Final = 1_000
+
+log = get_logger(__name__)
 
 
 def identity(connection: Connection, flavour: Flavour) -> dict[str, str]:
@@ -105,14 +108,14 @@ def _mysql_gtids(connection: Connection, position: Binlog, gtids: MysqlGtids, sa
     missing = gtids.minus(MysqlGtids.parse(str(executed)))
     if missing and same:
         raise PositionLost(
-            f"the source's log no longer has what was applied already: {_shown(missing)}",
+            f"the source's log no longer has what was applied already: {_shown(str(missing))}",
             at=at,
             why=f"its history was reset: {_RESET}; or it lost its last transactions in a crash (sync_binlog)",
             do=RESYNC,
         )
     if missing:
         raise SourceChanged(
-            f"the source lacks transactions that were applied already: {_shown(missing)}",
+            f"the source lacks transactions that were applied already: {_shown(str(missing))}",
             at=at,
             why="it is another server than before: a replica that had not caught up, or one with other data",
             do=f"point source.url at a server that has them; or {RESYNC}",
@@ -120,7 +123,7 @@ def _mysql_gtids(connection: Connection, position: Binlog, gtids: MysqlGtids, sa
     gone = MysqlGtids.parse(str(purged)).minus(gtids)
     if gone:
         raise PositionLost(
-            f"the source's log no longer has transactions that follow the checkpoint: {_shown(gone)}",
+            f"the source's log no longer has transactions that follow the checkpoint: {_shown(str(gone))}",
             at=at,
             why="they were purged (PURGE BINARY LOGS, binlog_expire_logs_seconds) before they were read",
             do=f"{RESYNC}; and let the source keep its log for longer: SET PERSIST binlog_expire_logs_seconds = ...",
@@ -164,7 +167,7 @@ def _mariadb_gtids(connection: Connection, position: Binlog, gtids: MariadbGtids
     ]
     if missing:
         raise (PositionLost if same else SourceChanged)(
-            f"the source's log does not hold what was applied already: {', '.join(missing)[:_SHOWN]}",
+            f"the source's log does not hold what was applied already: {_shown(', '.join(missing))}",
             at=at,
             why=f"its history was reset: {_RESET}; or it lost its last transactions in a crash (sync_binlog)"
             if same
@@ -181,7 +184,7 @@ def _mariadb_gtids(connection: Connection, position: Binlog, gtids: MariadbGtids
     ]
     if gone:
         raise PositionLost(
-            f"the source's log no longer has transactions that follow the checkpoint: up to {', '.join(gone)[:_SHOWN]}",
+            f"the source's log no longer has transactions that follow the checkpoint: up to {_shown(', '.join(gone))}",
             at=at,
             why=f"they were purged (PURGE BINARY LOGS, expire_logs_days) before they were read; ours ends at {gtids}",
             do=f"{RESYNC}; and let the source keep its log for longer: SET GLOBAL binlog_expire_logs_seconds = ...",
@@ -233,6 +236,10 @@ def _file(connection: Connection, position: Binlog, at: str) -> None:
         )
 
 
-def _shown(gtids: MysqlGtids) -> str:
-    text = str(gtids)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+def _shown(gtids: str) -> str:
+    """Return a set as a message shows it: whole, or its beginning, and then the log has all of it."""
+    if len(gtids) <= _SHOWN:
+        return gtids
+    log.warning("transactions are missing, all of them are", gtids=gtids)
+    cut = max(gtids.rfind(mark, 0, _SHOWN) for mark in ",:")  # not within a number
+    return f"{gtids[:cut]} ... ({len(gtids)} characters; the log line above has all of them)"
