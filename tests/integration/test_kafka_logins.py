@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 from tests.integration.kafka_pairs import Through, through
 from tests.servers.cache import run_folder
 from tests.servers.certificates import Authority
-from tests.servers.database import Database, same
+from tests.servers.database import Database, is_same, same
 from tests.servers.fleet import Fleet
 from tests.servers.kafka_security import USERS
 from tests.servers.kafka_server import Kafka
 from tests.servers.registry_gate import PASSWORD, Gate
 from tests.servers.registry_server import SchemaRegistry
+from tests.servers.tokens import Issuer
+from tests.servers.waiting import until
 
 Between = Callable[..., Through]
 WRONG = "Wr0ng-Wort"
@@ -157,3 +160,45 @@ def test_a_publisher_whose_login_or_certificates_are_wrong_ends_at_once_and_publ
     way.publish()
     way.apply()
     same(way.source, way.target, "t")
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    made = Issuer()
+    yield made
+    made.close()
+
+
+def test_both_sides_log_in_with_tokens_that_an_issuer_gives_them(
+    tmp_path: Path, walled: Kafka, issuer: Issuer, source_db: Database, target_db: Database
+) -> None:
+    def keys(user: str, secret: str) -> dict[str, Any]:
+        sasl = {"mechanism": "OAUTHBEARER", "token_url": issuer.url, "client_id": user, "client_secret": secret}
+        return {"url": walled.url(), "sasl": sasl, "tls": {"ca": str(walled.authority)}}
+
+    source_db.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    into = keys("reader", USERS["reader"])
+    way = through(tmp_path, walled, source_db, target_db, out=keys("writer", USERS["writer"]), into=into)
+    try:
+        publisher = way.publishing.start("run")
+        until(lambda: way.topic("public.t") in walled.topics(), limit=60, what="the topic is made")
+        applier = way.instance()
+        until(lambda: is_same(source_db, target_db, "t"), limit=60, what="the row has arrived")
+        before = Counter(issuer.issued)
+
+        def renewed() -> bool:
+            assert not publisher.ended, publisher.log()
+            assert not applier.ended, applier.log()
+            return all(issuer.issued.count(user) >= before[user] + 2 for user in ("writer", "reader"))
+
+        until(renewed, limit=60, what="both have asked for new tokens")
+        source_db.execute("INSERT INTO t VALUES (2, 'b')")
+        until(lambda: is_same(source_db, target_db, "t"), limit=60, what="the other row has arrived")
+        for process in (publisher, applier):
+            process.terminate()
+            assert process.wait() == 0, process.log()
+        with_source(way, **keys("reader", WRONG))
+        refused(way, "into", 5, "the broker refuses the login")
+        assert issuer.refused
+    finally:
+        way.end()

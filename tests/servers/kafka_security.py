@@ -14,6 +14,7 @@ ADMIN = "admin"
 USERS = {ADMIN: "admin-secret", "writer": "writer-secret", "reader": "reader-secret"}
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 PLAIN_MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule"
+OAUTH_MODULE = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
 SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
@@ -108,8 +109,12 @@ class Walls:
 
     def _sasl(self, login: str) -> dict[str, str]:
         found = {
-            "listener.name.client.sasl.enabled.mechanisms": ",".join(["PLAIN", *SCRAM]),
+            "listener.name.client.sasl.enabled.mechanisms": ",".join(["PLAIN", "OAUTHBEARER", *SCRAM]),
             "listener.name.client.plain.sasl.jaas.config": login,
+            # Takes any token that is not signed, from whomever: `tokens.Issuer` is who looks at logins.
+            "listener.name.client.oauthbearer.sasl.jaas.config": (
+                f'{OAUTH_MODULE} required unsecuredLoginStringClaim_sub="{ADMIN}";'
+            ),
         }
         for scram in SCRAM:
             found[f"listener.name.client.{scram.lower()}.sasl.jaas.config"] = f"{SCRAM_MODULE} required;"

@@ -35,3 +35,14 @@ def test_a_broker_that_goes_away_in_the_handshake_is_away(words: str, meaning: t
     found = translate(KafkaError(KafkaError._SSL, words), at="here", reading=True)
     assert isinstance(found, meaning)
     assert words in found.why
+
+
+def test_a_broker_that_goes_away_in_the_middle_of_a_login_has_not_refused_it() -> None:
+    words = (
+        "SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms:"
+    )
+    error = KafkaError(KafkaError._AUTHENTICATION, words)
+    assert isinstance(translate(error, at="here", reading=True), SourceUnavailable)
+    noted = Noted()
+    noted(error)
+    assert noted.explains(at="here") is None

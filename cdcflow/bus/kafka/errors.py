@@ -80,7 +80,8 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
     named = f'topic "{topic}"' if topic else "a topic"
     if code in FENCED:
         return fenced(at, "a newer producer of the pipeline has begun")
-    if code in _LOGIN:
+    # A broker that goes away in the middle of a login has not refused it.
+    if code in _LOGIN and "transport failure" not in words:
         do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"
         return AccessDenied("the broker refuses the login", at=at, why=words, do=do)
     if code in _DENIED:

@@ -17,7 +17,7 @@ from cdcflow.bus.kafka.partitions import partition_of, share_name
 from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Alone, Reading
-from cdcflow.errors import CdcflowError, OperatorError, SourceUnavailable
+from cdcflow.errors import AccessDenied, CdcflowError, OperatorError, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Position, Share, Shares
 from cdcflow.model.sharing import Claims
@@ -410,5 +410,9 @@ class KafkaStream:
                 why=error.str(),
                 do="give each instance its own name under source: instance, or none",
             )
-        elif error.fatal() or code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
+        elif error.fatal():
             self._failure = translate(error_of(error), at=self._at, reading=True)
+        elif code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
+            found = translate(error_of(error), at=self._at, reading=True)
+            if isinstance(found, AccessDenied):  # else the client tries again by itself
+                self._failure = found
