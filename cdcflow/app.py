@@ -181,6 +181,7 @@ class Pipeline:
             elif checkpoint is not None and checkpoint.position:
                 try:
                     cast("Source", source).resume(checkpoint)
+                    found += cast("Source", source).outlook(checkpoint)
                 except OperatorError as error:
                     found.append(Finding(Level.BLOCKER, "source.position", "position", error.what, error.do))
             return found

@@ -157,6 +157,10 @@ class Source(Protocol):
             SourceChanged: another server, or a history that does not hold the checkpoint.
         """
 
+    def outlook(self, checkpoint: Checkpoint) -> list[Finding]:
+        """Say, where `resume` has passed, how much longer the log is kept that follows the checkpoint; nothing where
+        the source keeps it for us."""
+
     def stream(self, start: Position, follow: Mapping[int, Follow], router: Router) -> Stream:
         """Open the log at `start`. Tables not in `follow` are dropped. `router` is asked for the new route
         when a table's shape changes."""

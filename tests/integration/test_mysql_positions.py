@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -293,6 +294,39 @@ def test_position_that_the_older_command_has_no_room_for_is_gone_on_from_without
     assert all(offset > 100 for _, offset in asked)
     # Nor is anything from before shown to who looks from now on.
     assert list(read(flow.source.url, until_caught_up=True)) == []
+
+
+@both_engines
+def test_check_says_how_long_the_log_is_kept_that_the_pipeline_needs(
+    engine: str, version: str, flow_of: Callable[..., Flow]
+) -> None:
+    flow = flow_of(engine, version)
+
+    def expiry() -> tuple[str, str, str]:
+        done = flow.cdcflow("check", "--json")
+        (found,) = (each for each in json.loads(done.stdout)["findings"] if each["name"] == "source.expiry")
+        return found["level"], found["found"], found.get("do", "")
+
+    flow.server.configure(binlog_expire_logs_seconds="604800")
+    assert expiry()[:2] == ("ok", "what follows it is in the log's newest file")
+    flow.insert(4)
+    needed = flow.server.query("SHOW BINARY LOGS")[-1][0]
+    flow.server.query("FLUSH BINARY LOGS")
+    level, said, _ = expiry()
+    assert level == "ok"
+    assert said.startswith(f"log file {needed} is needed, and kept for another ")
+    # It is purged when the next file begins, not before.
+    flow.server.configure(binlog_expire_logs_seconds="1")
+    level, said, do = until(lambda: (found := expiry())[1].endswith("1") and found, what="it has expired")
+    assert level == "warning"
+    assert said == f"log file {needed} is needed, and will be purged at any time now: binlog_expire_logs_seconds is 1"
+    assert "binlog_expire_logs_seconds = 259200" in do
+    flow.caught_up()
+    assert expiry()[0] == "ok"
+    flow.insert(5)
+    purge(flow.server)
+    blockers = json.loads(flow.cdcflow("check", "--json", exit_code=3).stdout)["findings"]
+    assert any(each["level"] == "blocker" and each["name"] == "source.position" for each in blockers)
 
 
 @both_engines

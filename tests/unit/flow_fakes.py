@@ -126,6 +126,9 @@ class FakeSource:
     def end(self) -> Position:
         return At(self.world.end)
 
+    def outlook(self, checkpoint: Checkpoint) -> list[Finding]:
+        return []
+
     def retained(self) -> int | None:
         return self.world.end - self.world.confirmed
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pymysql
@@ -14,9 +13,9 @@ from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.model.check import Finding, Level
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
-from cdcflow.sources.mysql import check_tables, grants
+from cdcflow.sources.mysql import check_tables, keeping
+from cdcflow.sources.mysql.check_server import Server, read
 from cdcflow.sources.mysql.config import Config
-from cdcflow.sources.mysql.grants import Grants
 from cdcflow.sources.mysql.log_end import rows
 
 # Oldest that works, oldest and newest that the tests run against.
@@ -24,53 +23,6 @@ VERSIONS: Final = {
     "mysql": ((5, 7), (8, 0), (9, 7)),
     "mariadb": ((10, 5), (10, 6), (11, 8)),
 }
-
-# A pipeline that is down over a weekend must find its place again.
-SHORTEST_KEEPING_SECONDS: Final = 3 * 86400
-
-_SETTINGS: Final = (
-    "log_bin",
-    "binlog_format",
-    "binlog_row_image",
-    "binlog_row_metadata",
-    "binlog_row_value_options",
-    "binlog_expire_logs_seconds",
-    "binlog_expire_logs_auto_purge",
-    "binlog_transaction_compression",
-    "expire_logs_days",
-    "gtid_mode",
-    "innodb_flush_log_at_trx_commit",
-    "innodb_native_foreign_keys",
-    "log_bin_compress",
-    "log_replica_updates",
-    "log_slave_updates",
-    "max_binlog_total_size",
-    "server_id",
-    "sync_binlog",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The server's settings and who we are there."""
-
-    flavour: Flavour
-    settings: dict[str, str]
-    grants: Grants
-
-    @property
-    def mysql(self) -> bool:
-        return self.flavour.engine == "mysql"
-
-    def number(self, name: str) -> float:
-        """Return a setting as a number; -1 where the server does not know it."""
-        return float(self.settings.get(name, "-1"))
-
-    def set(self, name: str, value: str) -> str:
-        """Return the statement that sets a variable, for good where the server can."""
-        if self.mysql and self.flavour.version >= (8,):
-            return f"SET PERSIST {name} = {value}"
-        return f"SET GLOBAL {name} = {value} (and in the server's configuration)"
 
 
 def findings(
@@ -86,14 +38,14 @@ def findings(
 
     Raises pymysql's errors where it cannot even look.
     """
-    server = Server(flavour, settings(connection), grants.read(connection, flavour))
+    server = read(connection, flavour)
     found = [_version(server), _log(server)]
     if server.settings.get("log_bin") == "ON":
         found += _format(connection, server)
         found += _row_image(server)
         found.append(_metadata(server))
         found.append(_gtids(server))
-        found += _keeping(server)
+        found += keeping.settings(server)
         found.append(_durability(server))
         found += _compression(server)
         found += _replica(connection, server)
@@ -108,13 +60,6 @@ def findings(
     )
     found += check_tables.findings(connection, server.grants, log, routes, refused)
     return found
-
-
-def settings(connection: Connection) -> dict[str, str]:
-    """Return the server's variables that `check` and `refusal` need; those that it does not know are missing."""
-    names = ", ".join(f"'{name}'" for name in _SETTINGS)
-    found = rows(connection, f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})")
-    return {str(name).lower(): str(value) for name, value in found}
 
 
 def _version(server: Server) -> Finding:
@@ -196,29 +141,6 @@ def _gtids(server: Server) -> Finding:
         " ON_PERMISSIVE, ON"
     )
     return Finding(Level.WARNING, name, "gtid_mode", found, do)
-
-
-def _keeping(server: Server) -> Iterator[Finding]:
-    """How long the server keeps log for a pipeline that is down."""
-    name = "source.binlog_expire_logs_seconds"
-    seconds = server.number("binlog_expire_logs_seconds")
-    if seconds <= 0:
-        seconds = max(0.0, server.number("expire_logs_days")) * 86400
-    if server.settings.get("binlog_expire_logs_auto_purge") == "OFF":
-        seconds = 0
-    subject = "binlog_expire_logs_seconds"
-    if seconds == 0:
-        found = "0: the log is kept until somebody purges it, who must not purge what the pipeline has not read"
-        yield Finding(Level.NOTE, name, subject, found)
-    elif seconds < SHORTEST_KEEPING_SECONDS:
-        found = f"{seconds:.0f} s: a pipeline that is down for longer loses its place and copies everything again"
-        yield Finding(Level.WARNING, name, subject, found, server.set(subject, "604800"))
-    else:
-        yield _ok(name, subject, f"{seconds / 86400:.1f} days of log are kept for a pipeline that is down")
-    limit = server.number("max_binlog_total_size")
-    if limit > 0:
-        found = f"{limit / 1e6:.0f} MB: a pipeline that falls back further loses its place and copies everything again"
-        yield Finding(Level.WARNING, "source.max_binlog_total_size", "max_binlog_total_size", found)
 
 
 def _durability(server: Server) -> Finding:

@@ -16,7 +16,7 @@ from cdcflow.model.ports import Follow, Router
 from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
-from cdcflow.sources.mysql import catalog, check, check_tables, identity, log_end
+from cdcflow.sources.mysql import catalog, check, check_server, check_tables, identity, keeping, log_end
 from cdcflow.sources.mysql.config import Config
 from cdcflow.sources.mysql.followed import Rules
 from cdcflow.sources.mysql.log import BinlogConnection
@@ -98,7 +98,9 @@ class MysqlSource:
     def _logs_cascades(self) -> bool:
         if self._cascades_logged is None:
             with self._sessions.sql() as connection:
-                self._cascades_logged = check_tables.cascades_logged(flavour(connection), check.settings(connection))
+                self._cascades_logged = check_tables.cascades_logged(
+                    flavour(connection), check_server.settings(connection)
+                )
         return self._cascades_logged
 
     def prepared(self) -> bool:
@@ -146,6 +148,20 @@ class MysqlSource:
         self._compare(checkpoint.source, position)
         self._reached = lambda: position
 
+    def outlook(self, checkpoint: Checkpoint) -> list[Finding]:
+        """See the port."""
+        with self._sessions.sql() as connection:
+            kind = flavour(connection)
+            server = check_server.read(connection, kind)
+            name = log_end.server_name(connection, kind)
+            position = self.parse(checkpoint.position)
+            return keeping.outlook(connection, server, name, self._config.url, self._looker(), position)
+
+    def _looker(self) -> tuple[str, int]:
+        """Return the name and the number of a reader beside the pipeline's own, which the server would end."""
+        pipeline = self._context.pipeline + " look"
+        return pipeline, Config(url=self._config.url).named(pipeline).reader_id
+
     def _compare(self, before: Mapping[str, str], position: Binlog) -> str:
         """Return the identity of the server that is there, as `Binlog.server`."""
         with self._sessions.sql() as connection:
@@ -175,15 +191,19 @@ class MysqlSource:
     def watch(self, follow: Mapping[int, Follow], router: Router) -> MysqlStream:
         """See the port. Under a number of its own, or the server would end the pipeline's own reader."""
         start = self._start()
-        stream = self._stream(start, start.server, follow, router, reader=" look")
+        stream = self._stream(start, start.server, follow, router, self._looker())
         stream.tell_start()
         return stream
 
     def _stream(
-        self, start: Binlog, server: str, follow: Mapping[int, Follow], router: Router, reader: str = ""
+        self,
+        start: Binlog,
+        server: str,
+        follow: Mapping[int, Follow],
+        router: Router,
+        reader: tuple[str, int] | None = None,
     ) -> MysqlStream:
-        pipeline = self._context.pipeline + reader
-        server_id = self._config.reader_id if not reader else Config(url=self._config.url).named(pipeline).reader_id
+        pipeline, server_id = reader or (self._context.pipeline, self._config.reader_id)
         connection = BinlogConnection(self._config.url, pipeline, server_id, start, server)
         try:
             return MysqlStream(

@@ -205,6 +205,10 @@ class PostgresSource:
         with self._sessions.sql() as connection:
             return _lsn(connection, _END)
 
+    def outlook(self, checkpoint: Checkpoint) -> list[Finding]:
+        """See the port. The slot keeps it."""
+        return []
+
     def retained(self) -> int | None:
         """See the port."""
         with self._sessions.sql() as connection:
