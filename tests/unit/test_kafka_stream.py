@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from confluent_kafka import TopicPartition
+import pytest
+from confluent_kafka import TopicPartition, Uuid
 
 from cdcflow.bus.formats import MEETING, SCHEMA
 from cdcflow.bus.kafka.letters import DeadLetters
 from cdcflow.bus.kafka.partitions import Cluster
 from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.stream import KafkaStream
+from cdcflow.bus.kafka.topics import id_of
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Reading
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
@@ -270,3 +272,12 @@ def test_the_end_names_what_is_held(  # a share that was taken is in no position
     assert piece is not None
     assert isinstance(piece.end, Shares)
     assert set(piece.end.shares) == {f"{TOPIC}/0"}
+
+
+def test_brokers_that_have_no_ids_of_topics_say_nothing_of_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named(Claimed):
+        def take(self, names: Sequence[str]) -> Mapping[str, Share]:
+            return {name: Share(1, 7, "an id of before") for name in names}
+
+    monkeypatch.setattr(Topics, "ids", lambda self, topics: dict.fromkeys(topics, id_of(Uuid(0, 0))))
+    assert began("earliest", Named()) == [7, 7]

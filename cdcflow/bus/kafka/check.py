@@ -155,7 +155,7 @@ def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
     here = {partition_of(name): share for name, share in recorded.items() if share.place}
     here = {one: share for one, share in here.items() if one[1] < topics.get(one[0], 0)}
     ids = source.cluster.ids(sorted({topic for topic, _ in here}))
-    others = {topic for (topic, _), share in here.items() if share.identity not in ("", ids.get(topic, ""))}
+    others = {topic for (topic, _), share in here.items() if ids.get(topic) and share.identity not in ("", ids[topic])}
     found = [
         Finding(
             Level.WARNING,

@@ -12,6 +12,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from cdcflow.bus.kafka.errors import AWAY, UNKNOWN_TOPIC, error_of, translate
+from cdcflow.bus.kafka.topics import id_of
 from cdcflow.bus.kafka.waiting import REFUSED_SECONDS, Noted
 from cdcflow.errors import CdcflowError, SourceUnavailable
 
@@ -115,14 +116,14 @@ class Cluster:
     def ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the numbers that the brokers gave to topics when they were made; a topic that is gone lacks.
 
-        A broker that has none (before Kafka 2.8) gives each the same.
+        A broker that has none (before Kafka 2.8) says '' of each.
         """
         if not topics:
             return {}
         found: dict[str, str] = {}
         for name, future in self._described(topics).items():
             try:
-                found[name] = str(future.result(TIMEOUT_SECONDS).topic_id)
+                found[name] = id_of(future.result(TIMEOUT_SECONDS).topic_id)
             except KafkaException as error:
                 if error_of(error).code() not in UNKNOWN_TOPIC:
                     raise self._failed(error, name) from None

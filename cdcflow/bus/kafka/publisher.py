@@ -217,7 +217,10 @@ class Publisher:
 
     def _is_elsewhere(self, lane: Lane) -> bool:
         home = self._recorded(home_key(lane.route.source.id))
-        return home is not None and home["topic"] == lane.topic and home["id"] != self._catalog.seen(lane.topic).id
+        if home is None or home["topic"] != lane.topic:
+            return False
+        now = self._catalog.seen(lane.topic).id
+        return "" not in (home["id"], now) and home["id"] != now
 
     def void(self, lane: Lane) -> None:
         """Note that what was published of the table is void, and where it is at home now. A truncate follows."""
@@ -245,7 +248,7 @@ class Publisher:
     def _settle_in(self, lane: Lane, topic: Topic) -> None:
         assert self._state is not None
         kept = self._recorded(topic_key(topic.name)) or {"partitions": 0}
-        same = kept.get("id", topic.id) == topic.id
+        same = "" in (kept.get("id", ""), topic.id) or kept["id"] == topic.id
         now = {"partitions": topic.partitions, "id": topic.id}
         if self._spread.get(topic.name) != (topic.id, topic.partitions) and kept != now:
             self._session.send(self._state.name, value_of(now), topic_key(topic.name).encode(), 0)

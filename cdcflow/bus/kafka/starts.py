@@ -68,7 +68,11 @@ class Starts:
         """
         ids = self._cluster.ids(sorted({partition_of(name)[0] for name in claimed}))
         now = {name: replace(share, identity=ids.get(partition_of(name)[0], "")) for name, share in claimed.items()}
-        others = [name for name, share in claimed.items() if share.identity not in ("", now[name].identity)]
+        others = [
+            name
+            for name, share in claimed.items()
+            if "" not in (share.identity, now[name].identity) and share.identity != now[name].identity
+        ]
         if others:
             found = self._emptied([partition_of(name) for name in others])
             for name in others:

@@ -162,11 +162,14 @@ class KafkaStream:
     def reached(self, end: Position, recorded: Mapping[str, Share]) -> bool:
         """As `SharedStream.reached`. A place in another topic of the same name does not count."""
         assert isinstance(end, Shares)
-        return all(
-            at.place == 0
-            or (name in recorded and recorded[name].place >= at.place and recorded[name].identity in ("", at.identity))
-            for name, at in end.shares.items()
-        )
+
+        def passed(name: str, at: Share) -> bool:
+            here = recorded.get(name)
+            if here is None or here.place < at.place:
+                return False
+            return "" in (here.identity, at.identity) or here.identity == at.identity
+
+        return all(at.place == 0 or passed(name, at) for name, at in end.shares.items())
 
     def behind(self) -> int | None:
         """As `SharedStream.behind`: by what the last fetches said when the reading thread looked.

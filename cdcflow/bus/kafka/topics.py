@@ -19,16 +19,25 @@ LONGEST_NAME: Final = 249
 
 _PAUSE_SECONDS: Final = 0.05
 
+# org.apache.kafka.common.Uuid.ZERO_UUID, in base64.
+_NO_ID: Final = "A" * 22
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the brokers say of a topic. `id` tells it from one that was made anew under its name."""
+    """What the brokers say of a topic. `id` tells it from another under its name; '' where brokers have no ids."""
 
     name: str
     id: str
     partitions: int
     replicas: int
     leaderless: int
+
+
+def id_of(topic_id: object) -> str:
+    """Return a topic's id as it is kept, '' for that of zeros: brokers before Kafka 2.8 say it of each topic."""
+    text = str(topic_id)
+    return "" if text == _NO_ID else text
 
 
 class Topics:
@@ -53,7 +62,7 @@ class Topics:
                 raise translate(raised, at=self._at, topic=name) from None
             replicas = min((len(each.replicas) for each in seen.partitions), default=0)
             leaderless = sum(1 for each in seen.partitions if each.leader is None or each.leader.id < 0)
-            found[name] = Topic(name, str(seen.topic_id), len(seen.partitions), replicas, leaderless)
+            found[name] = Topic(name, id_of(seen.topic_id), len(seen.partitions), replicas, leaderless)
         return found
 
     def seen(self, name: str) -> Topic:
