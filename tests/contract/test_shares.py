@@ -316,3 +316,22 @@ def test_who_lost_a_share_cannot_empty_a_table(
     two.claim("t/0")
     two.target.apply(ChangeBatch([emptied], Shares({"t/0": replace(two.held["t/0"], place=8)}), 1))
     assert home.found() == []
+
+
+def test_a_record_of_an_earlier_version_is_brought_forward_with_its_places(
+    home: Home, store: SqlStore, instance: Any
+) -> None:
+    one = instance()
+    one.claim("t/0", "t/1")
+    one.target.heartbeat(at(one, 4, 9))
+    prefix = "cdcflow_" if home.url.startswith("sqlite") else "cdcflow."
+    with store._engine.execution_options(writes=True).begin() as connection:
+        connection.execute(sa.text(f"ALTER TABLE {prefix}shares DROP COLUMN identity"))
+        connection.execute(sa.text(f"UPDATE {prefix}alembic_version SET version_num = '0003'"))
+    again = open_store(home.url)
+    again.migrate()
+    assert placed(again.shares(ME)) == {"t/0": 4, "t/1": 9}
+    assert {share.identity for share in again.shares(ME).values()} == {""}
+    again.identify(ME, {"t/0": replace(one.held["t/0"], identity="first")})
+    assert placed(again.shares(ME)) == {"t/0": 4, "t/1": 9}
+    again.close()

@@ -47,15 +47,15 @@ def places(way: Through) -> dict[str, tuple[int, str]]:
     }
 
 
-@pytest.mark.parametrize("rows", [20, 400], ids=["shorter", "longer"])
-def test_a_topic_that_is_made_anew_while_nobody_runs_is_read_from_its_start(between: Make, rows: int) -> None:
+def test_a_topic_that_is_made_anew_while_nobody_runs_is_read_from_its_start(between: Make) -> None:
     way = between()
     way.source.execute(ROWS)
     way.publish()
     way.apply()
     before = places(way)
     way.kafka.delete_topic(way.topic("public.t"))
-    way.source.execute(f"DELETE FROM t; INSERT INTO t SELECT n + 40, 'second' FROM generate_series(1, {rows}) n")
+    # Longer than the one before, so that each place in that is also one in this.
+    way.source.execute("DELETE FROM t; INSERT INTO t SELECT n + 40, 'second' FROM generate_series(1, 400) n")
     said = way.publishing.call("run", "--until-caught-up", exit_code=5)
     assert "cdcflow resync" in advised(said.stderr)
     way.publishing.call("resync", "public.t", exit_code=0)
