@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import pytest
 
 from cdcflow.bus.rabbitmq import source as sources
 from cdcflow.bus.rabbitmq import target as targets
@@ -18,6 +20,7 @@ from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Column, Logical, NativeType, Table, TableName
 from cdcflow.sources.postgres.position import Lsn
+from tests.servers.rabbitmq_server import RabbitMq
 
 COLUMNS = (
     Column("id", NativeType("bigint"), Logical.INT8, False),
@@ -46,6 +49,16 @@ def rows(op: str, pairs: Sequence[tuple[int, str]]) -> Rows:
     after_sizes, before_sizes = (sizes, nothing) if op != "D" else (nothing, sizes)
     frame = RowBatch(ROUTE, ("id", "v"), op.encode() * len(pairs), after, after_sizes, before, before_sizes)
     return Rows({1: frame}, array("I", [1] * len(pairs)).tobytes())
+
+
+def pairs(start: int, count: int, value: str = "v") -> list[tuple[int, str]]:
+    return [(key, f"{value}{key}") for key in range(start, start + count)]
+
+
+def piece(*steps: Rows | Truncate) -> ChangeBatch:
+    """A transaction whose end is not known yet."""
+    count = sum(len(step) for step in steps if isinstance(step, Rows))
+    return ChangeBatch(list(steps), Lsn(0), 1, b"", rows=count, complete=False)
 
 
 def batch(lsn: int, *steps: Rows | Truncate) -> ChangeBatch:
@@ -108,6 +121,22 @@ class Exchange:
             each.close()
 
 
+@pytest.fixture
+def exchange(rabbitmq: RabbitMq) -> Iterator[Callable[..., Exchange]]:
+    made: list[Exchange] = []
+
+    def make(**keys: Any) -> Exchange:
+        made.append(Exchange(rabbitmq.url(), **keys))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+        for queue in rabbitmq.queues():
+            if queue.startswith(each.name):
+                rabbitmq.delete_queue(queue)
+
+
 class Reader:
     """An instance that applies into a dictionary. `events` are all that it applied, in order."""
 
@@ -119,6 +148,7 @@ class Reader:
         self.rows: dict[str, str | None] = {}
         self.events: list[tuple[str, str | None]] = []
         self.meetings: dict[str, set[str]] = {}
+        self.finished: set[str] = set()
         self.commit_times: set[float] = set()
 
     def step(self, *, ack: bool = True) -> ChangeBatch | Heartbeat | None:
@@ -156,11 +186,16 @@ class Reader:
 
     def _apply(self, step: object) -> None:
         if isinstance(step, Meeting):
+            if step.name in self.finished:  # it came again
+                self.stream.resume(step.share)
+                return
             arrived = self.meetings.setdefault(step.name, set())
             arrived.add(step.share)
             if arrived == step.shares:
-                self.rows.clear()
-                self.events.append(("truncate", None))
+                self.finished.add(step.name)
+                if step.then is not None:
+                    self.rows.clear()
+                    self.events.append(("truncate", None))
                 for share in arrived:
                     self.stream.resume(share)
         elif isinstance(step, Truncate) and step.routes:

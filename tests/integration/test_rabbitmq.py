@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,31 +13,24 @@ import pytest
 from cdcflow.errors import AccessDenied, OperatorError, PositionLost, SourceUnavailable, TargetUnavailable, UsageError
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
-from tests.integration.rabbit_world import COMMITTED_US, ROUTE, Claims, Exchange, Reader, batch, rows, truncate
+from tests.integration.rabbit_world import (
+    COMMITTED_US,
+    ROUTE,
+    Claims,
+    Exchange,
+    Reader,
+    batch,
+    exchange,
+    pairs,
+    rows,
+    truncate,
+)
 from tests.servers.rabbitmq_server import RabbitMq
 from tests.servers.waiting import until
 
 KINDS = ("quorum", "stream")
 
-
-@pytest.fixture
-def exchange(rabbitmq: RabbitMq) -> Iterator[Callable[..., Exchange]]:
-    made: list[Exchange] = []
-
-    def make(**keys: Any) -> Exchange:
-        made.append(Exchange(rabbitmq.url(), **keys))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-        for queue in rabbitmq.queues():
-            if queue.startswith(each.name):
-                rabbitmq.delete_queue(queue)
-
-
-def pairs(start: int, count: int, value: str = "v") -> list[tuple[int, str]]:
-    return [(key, f"{value}{key}") for key in range(start, start + count)]
+__all__ = ["exchange"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -199,7 +199,7 @@ def _killed(run: Running, source: Database, chance: random.Random) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_a_broker_that_is_restarted_in_the_middle_is_waited_for(
+def test_a_broker_that_takes_nothing_or_is_restarted_in_the_middle_is_waited_for(
     tmp_path: Path,
     new_rabbitmq: Callable[[], RabbitMq],
     source_db: Database,
@@ -213,6 +213,12 @@ def test_a_broker_that_is_restarted_in_the_middle_is_waited_for(
         shop.done(shop.out)
         publisher, applier = shop.start(shop.out), shop.start(shop.into)
         until(lambda: is_same(source_db, target_db, "audit"), limit=60, what="the copy")
+        broker.memory_alarm(True)
+        change(source_db, random.Random(2))
+        until(lambda: "takes no messages" in publisher.log(), limit=60, what="it is told that it has to wait")
+        broker.memory_alarm(False)
+        until(lambda: is_same(source_db, target_db, "audit"), limit=60, what="equal behind the alarm")
+        same(source_db, target_db, "account")
         broker.kill()
         change(source_db, random.Random(3))
         until(lambda: "interrupted" in publisher.log(), limit=60, what="it noticed")

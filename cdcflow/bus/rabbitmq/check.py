@@ -75,7 +75,7 @@ def source(address: Address, exchange: str, group: str | None, queue: Kind | Non
                 name = queue_name(base, number)
                 there = _there(wire, name)
                 if there is None and base in noted.bases:
-                    do = "start the publisher again, then cdcflow resync --all there"
+                    do = "cdcflow resync --all at the publisher, which makes it again"
                     found.append(Finding(Level.BLOCKER, "rabbitmq.queue", name, "it was deleted", do))
                 elif there is None:
                     what = "the group is new: it gets what is published from its first run on"
@@ -103,7 +103,7 @@ def lost(address: Address, exchange: str, queues: Mapping[str, int]) -> list[Fin
                     what = f"offsets {place} to {offset - 1} were removed before they were read"
                 else:
                     continue
-                do = "cdcflow resync --all at the publisher; cdcflow teardown, then cdcflow run, here"
+                do = "cdcflow teardown and cdcflow run here, then cdcflow resync --all at the publisher"
                 found.append(Finding(Level.BLOCKER, "rabbitmq.retention", queue, what, do))
     except Refused as refused:
         raise translate(refused, address, exchange, SourceUnavailable) from refused
@@ -179,7 +179,7 @@ def _queues(wire: Wire, layout: Layout, subject: str, notes: Notes) -> list[Find
         if there is None:
             lost = notes.layout is not None and queue.removesuffix(f".{number}") in notes.layout.bases
             what = "it was deleted, what it held is lost" if lost else "is made at the first run"
-            do = "cdcflow run makes it again; then cdcflow resync --all" if lost else ""
+            do = "cdcflow resync --all, which makes it again" if lost else ""
             found.append(Finding(Level.WARNING if lost else Level.OK, "rabbitmq.queue", queue, what, do))
             continue
         channel = wire.channel()

@@ -9,8 +9,8 @@ from pika import spec
 
 from cdcflow.bus.formats import OP
 from cdcflow.bus.rabbitmq.address import Address
-from cdcflow.bus.rabbitmq.doubts import LOST, MARK, PLACE, Doubts, Row, Run, place_of, run_of
-from cdcflow.bus.rabbitmq.layout import Layout, Noted, look
+from cdcflow.bus.rabbitmq.doubts import PLACE, Doubts, Row, Run, is_place, place_of, run_of
+from cdcflow.bus.rabbitmq.layout import Layout, Noted, base_of, look
 from cdcflow.bus.rabbitmq.notes import KEY, read_stream
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, RESOURCE_LOCKED, Refused
 from cdcflow.bus.rabbitmq.wire import Wire
@@ -71,7 +71,7 @@ def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> l
         )
     gone = []
     for queue, number in layout.queues():
-        if queue.removesuffix(f".{number}") not in noted.bases:
+        if base_of(queue, number) not in noted.bases:
             continue
         found = wire.channel()
         try:
@@ -81,13 +81,14 @@ def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> l
         except Refused as refused:
             if refused.code != NOT_FOUND or refused.hard:
                 raise
-            log.error("a queue was deleted, what it held is lost", queue=queue, do="cdcflow resync --all")
+            log.error("a queue is gone with what it held", queue=queue, do="cdcflow resync --all, unless this is one")
             gone.append(queue)
     return gone
 
 
-def read_back(wire: Wire, queue: str, mark: bytes) -> dict[Run, Row]:
-    """Return what a stream holds at its end that an earlier session may not have saved a checkpoint for.
+def read_back(wire: Wire, queue: str, mark: bytes) -> tuple[dict[Run, Row], int]:
+    """Return what a stream holds at its end that an earlier session may not have saved a checkpoint for, and the place
+    of its last message as one number, 0 where none was found.
 
     mark: a message that was just written, behind everything else.
     """
@@ -100,12 +101,12 @@ def read_back(wire: Wire, queue: str, mark: bytes) -> dict[Run, Row]:
             if offset >= end:
                 break
             header = headers.get(PLACE)
-            if header not in (None, MARK, LOST):
+            if header is not None and is_place(header):
                 last = place_of(header)
                 if first is None:
                     first, start = last, min(start, offset)
                 doubts.doubled(last, run_of(headers), copied=headers.get(OP) == b"r")
         # The window has to begin before what the last session has sealed, or an earlier one where that sealed nothing.
         if start == 0 or doubts.sealed_since(first):
-            return doubts.open()
+            return doubts.open(), last.whole if last is not None else 0
         window *= 8

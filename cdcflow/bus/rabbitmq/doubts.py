@@ -21,6 +21,16 @@ LOST: Final = b"lost"
 # In place of a place: a message by which somebody tells where a stream ends. It says nothing else.
 MARK: Final = b"mark"
 
+# In place of a place: whoever reads it answers, to the queue that it names, when all before it is durable.
+END: Final = b"end"
+
+_BEGIN: Final = b"begin"
+_MADE: Final = b"made"
+_SEAL: Final = b"seal"
+
+# As `Place.row`: a truncation that belongs to no transaction, before a table is copied again.
+OF_NO_TRANSACTION: Final = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -43,6 +53,62 @@ class Place:
     def whole(self) -> int:
         """The place as one number, which grows within a queue."""
         return self.generation << NUMBER_BITS | self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A publishing session begins, or a queue was made in it: header `cdcflow.place`, `begin/<generation>/<floor>` or
+    `made/<generation>`.
+
+    floor: the place, as one number, of the last message before it that a reader must have had, 0 where nothing is known
+    of one. None where the queue was made: it has held everything from here on. generation: 0 of a queue that a reader
+    made, which does not know the session.
+    """
+
+    generation: int
+    floor: int | None
+
+    @property
+    def header(self) -> bytes:
+        """The session as a header."""
+        if self.floor is None:
+            return b"%b/%d" % (_MADE, self.generation)
+        return b"%b/%d/%d" % (_BEGIN, self.generation, self.floor)
+
+    @property
+    def whole(self) -> int:
+        """Where it begins, as one number: before its first message."""
+        return self.generation << NUMBER_BITS
+
+
+def session_of(header: bytes) -> Session | None:
+    """Read the header; None where no session begins there."""
+    word, *numbers = header.split(b"/")
+    if not all(number.isdigit() for number in numbers):
+        return None
+    if word == _MADE and len(numbers) == 1:
+        return Session(int(numbers[0]), None)
+    if word == _BEGIN and len(numbers) == 2:
+        return Session(int(numbers[0]), int(numbers[1]))
+    return None
+
+
+def seal(generation: int, number: bytes) -> bytes:
+    """Return what says, in place of a place, that nothing up to this number will be published again."""
+    return b"%b/%d/%b" % (_SEAL, generation, number)
+
+
+def seal_of(header: bytes) -> tuple[int, int] | None:
+    """Read the header: (generation, number); None where nothing is sealed there."""
+    word, *numbers = header.split(b"/")
+    if word != _SEAL or len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def is_place(header: bytes | None) -> bool:
+    """Whether it is a place, and not what stands in place of one."""
+    return header is not None and header[:1].isdigit()
 
 
 def place_of(header: bytes) -> Place:
@@ -75,6 +141,11 @@ def run_of(headers: dict[str, bytes]) -> Run | None:
     return position, headers.get(SCHEMA, b"") + (TRUNCATION if headers.get(OP) in (b"t", MARKED) else b"")
 
 
+def in_no_transaction(place: Place, run: Run | None) -> bool:
+    """Whether a message without a run is a truncation before a copy, which comes at any time."""
+    return run is None and place.row == OF_NO_TRANSACTION
+
+
 # Behind the shape's fingerprint in a run of truncations and marks, which are numbered by themselves.
 TRUNCATION: Final = b"t"
 
@@ -97,7 +168,8 @@ class Repeated:
         return bool(self._runs)
 
     def is_one(self, run: Run | None, row: Row) -> bool:
-        """Return whether the next change is a repetition. Not asked for copied rows, which come at any time."""
+        """Return whether the next change is a repetition. Not asked for copied rows and the truncation before them,
+        which come at any time."""
         if not self._runs:
             return False
         last = self._runs.get(run) if run is not None else None
@@ -114,7 +186,7 @@ class Doubts:
     """
 
     def __init__(self) -> None:
-        self._generation = self._sealed = 0
+        self._generation = self.sealed = 0  # `sealed`: as `Place.whole`
         self._seen: dict[Run, Row] = {}
         self._numbers: deque[tuple[int, Run]] = deque()  # the number of each run's first message
         self._before: dict[Run, Row] = {}
@@ -128,11 +200,8 @@ class Doubts:
             self._seen, self._generation = {}, place.generation
             self._numbers.clear()
         if place.sealed:
-            self._before = {}
-            self._sealed = place.generation << NUMBER_BITS | place.sealed
-            while self._numbers and self._numbers[0][0] <= place.sealed:
-                self._seen.pop(self._numbers.popleft()[1], None)
-        if copied:
+            self.seal(place.generation, place.sealed)
+        if copied or in_no_transaction(place, run):
             return False
         row = (place.row, place.part)
         doubled = self._repeated.is_one(run, row)
@@ -142,9 +211,18 @@ class Doubts:
             self._seen[run] = max(row, self._seen.get(run, row))
         return doubled
 
+    def seal(self, generation: int, number: int) -> None:
+        """Nothing up to this number of the session will be published again, nor anything of an earlier one."""
+        if generation != self._generation or not number:
+            return
+        self._before = {}
+        self.sealed = max(self.sealed, generation << NUMBER_BITS | number)
+        while self._numbers and self._numbers[0][0] <= number:
+            self._seen.pop(self._numbers.popleft()[1], None)
+
     def sealed_since(self, first: Place | None) -> bool:
         """Return whether a message was sealed that stands at or behind the first one: nothing before it is in doubt."""
-        return first is None or self._sealed > first.whole
+        return first is None or self.sealed > first.whole
 
     def open(self) -> dict[Run, Row]:
         """Return what the next session may have to publish and must not."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdcflow.bus.formats import MEETING, SCHEMA, Format, Stamp, Stamps, Writer
-from cdcflow.bus.rabbitmq.doubts import MARKED, TRUNCATION
+from cdcflow.bus.rabbitmq.doubts import MARKED, OF_NO_TRANSACTION, TRUNCATION
 from cdcflow.bus.rabbitmq.layout import Layout, routing_key
+from cdcflow.bus.rabbitmq.notes import OpenMark
 from cdcflow.bus.rabbitmq.publisher import Publisher
 from cdcflow.codecs.amqpframes_cy import entry
 from cdcflow.codecs.amqpframes_cy import short as short_string
@@ -18,6 +19,7 @@ from cdcflow.model import shape
 from cdcflow.model.change import ChangeBatch, Rows
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import Route
+from cdcflow.ops.faults import moment
 
 Part = tuple[Any, ...]
 # (position, transaction, microseconds since 1970), as `codecs.amqppack_cy.pack` has them.
@@ -98,6 +100,7 @@ class Lanes:
             lane = self.lane(frame.route, frame.names)
             parts[number] = lane.part(frame, stamps[number])
             prints[number] = lane.fingerprint
+            self._publisher.note_large(str(lane.route.target), parts[number][1], parts[number][2])
         repeated = self._publisher.repeated
         skip = None
         if generation is None and any(repeated):
@@ -115,9 +118,19 @@ class Lanes:
         ordinal: of the truncation of this table within its transaction, from 1; any other number, never the same again,
             where the transaction is not known.
         """
+        self._truncate(route, stamp, ordinal, ordinal & 0xFFFFFFFF)
+
+    def clear(self, route: Route, ordinal: int) -> None:
+        """As `truncate`, before the table is copied again: it is no part of what is repeated after a crash.
+
+        ordinal: never the same again.
+        """
+        self._truncate(route, Stamp(), ordinal, OF_NO_TRANSACTION)
+
+    def _truncate(self, route: Route, stamp: Stamp, ordinal: int, row: int) -> None:
         lane = self.lane(route)
         key, value = lane.writer.truncate(stamp)
-        self._everywhere(lane, b"t", key, value, stamp, ordinal)
+        self._everywhere(lane, b"t", key, value, stamp, ordinal, row)
 
     def part(self, route: Route, stamp: Stamp, ordinal: int) -> None:
         """Keep what comes from overtaking what came, in whichever partitions: readers wait at a mark in each.
@@ -126,27 +139,30 @@ class Lanes:
         counted with its truncations.
         """
         if self._publisher.layout.partitions > 1:
-            self._everywhere(self.lane(route), MARKED, None, None, stamp, ordinal)
+            self._everywhere(self.lane(route), MARKED, None, None, stamp, ordinal, ordinal & 0xFFFFFFFF)
 
     def _everywhere(
-        self, lane: Lane, op: bytes, key: bytes | None, value: bytes | None, stamp: Stamp, ordinal: int
+        self, lane: Lane, op: bytes, key: bytes | None, value: bytes | None, stamp: Stamp, ordinal: int, row: int
     ) -> None:
         partitions = self._publisher.layout.partitions
         repeated = self._publisher.repeated
         wired = wire_stamp(stamp)
         # The same name when it is published again: one partition may have it already, and another not.
         name = f"{stamp.position or self._publisher.generation}/{ordinal}/{lane.route.target}"
-        extras = {0: [(MEETING, f"{name}/{partitions}".encode())]} if partitions > 1 else {}
+        mark = OpenMark(name, str(lane.route.target), bool(stamp.position))
+        extras = {0: [(MEETING, mark.header(partitions))]} if partitions > 1 else {}
         run = (wired[0], lane.fingerprint + TRUNCATION) if wired[0] else None
-        one = (ordinal & 0xFFFFFFFF).to_bytes(4, sys.byteorder)
-        with self._publisher.alone():  # or those of two tables could stand in another order in each partition
+        one = row.to_bytes(4, sys.byteorder)
+        # Alone, or those of two tables could stand in another order in each partition.
+        with self._publisher.marking(mark) if partitions > 1 else self._publisher.alone():
             for number in range(partitions):
-                if repeated[number].is_one(run, (ordinal, 0)):
+                if row != OF_NO_TRANSACTION and repeated[number].is_one(run, (ordinal, 0)):
                     continue
                 columns = (_NO_ROW, _NO_ROW, one)
                 starts, hashes = array("I", (0, 1)).tobytes(), number.to_bytes(4, sys.byteorder)
                 part = (starts, [key], [value], hashes, op, extras, *columns, lane.keys, lane.fixed)
                 self._publisher.publish(_NO_ROW, {0: part}, [wired])
+                moment("mark sent")
 
 
 class Numbering:

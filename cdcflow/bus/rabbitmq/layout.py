@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -68,20 +68,22 @@ class Layout:
             return {"x-queue-type": "stream", **({"x-max-age": self.retention} if self.retention else {})}
         return quorum_arguments()
 
-    def note(self, generation: int) -> bytes:
+    def note(self, generation: int, floors: Sequence[int]) -> bytes:
         """The layout as the notes have it."""
         said = {"queue": self.kind, "partitions": self.partitions, "generation": generation}
-        return json.dumps({**said, "groups": list(self.bases())}).encode()
+        return json.dumps({**said, "groups": list(self.bases()), "floors": list(floors)}).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """The layout that a publisher has written down. `bases`: of all queues that were ever made."""
+    """The layout that a publisher has written down. `bases`: of all queues that were ever made. `floors`: by partition,
+    the place, as one number, of the last message that was known to be durable."""
 
     kind: Kind
     partitions: int
     generation: int
     bases: frozenset[str]
+    floors: tuple[int, ...] = ()
 
 
 def quorum_arguments() -> dict[str, Any]:
@@ -97,6 +99,11 @@ def group_base(exchange: str, group: str | None) -> str:
 def queue_name(base: str, number: int) -> str:
     """Return the name of a partition's queue."""
     return f"{base}.{number}"
+
+
+def base_of(queue: str, number: int) -> str:
+    """Return what a queue's name begins with."""
+    return queue.removesuffix(f".{number}")
 
 
 def share_name(base: str, number: int) -> str:
@@ -124,6 +131,11 @@ def binding_key(partition: int) -> str:
     return f"*.*.{partition}"
 
 
+def session_key(partition: int) -> str:
+    """Return the routing key that reaches every group's queue of a partition, with what is said between rows."""
+    return f"cdcflow.session.{partition}"
+
+
 def own_key(queue: str) -> str:
     """Return the routing key that reaches one queue alone: it has four words or more."""
     return f"cdcflow.queue.{queue}"
@@ -140,7 +152,9 @@ def read_layout(text: bytes, address: Address) -> Noted:
         kind: Kind = said["queue"]
         if kind not in ("quorum", "stream"):
             raise ValueError(f"queue: {kind}")
-        return Noted(kind, int(said["partitions"]), int(said["generation"]), frozenset(map(str, said["groups"])))
+        floors = tuple(map(int, said.get("floors", ())))
+        bases = frozenset(map(str, said["groups"]))
+        return Noted(kind, int(said["partitions"]), int(said["generation"]), bases, floors)
     except (ValueError, TypeError, KeyError) as error:
         raise OperatorError("the note of a layout cannot be read", at=address.text, why=str(error)) from None
 

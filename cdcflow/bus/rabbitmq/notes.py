@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -24,6 +26,12 @@ from cdcflow.model.schema import Table
 
 KEY: Final = "cdcflow.key"
 
+# The key of the note that names a mark before it goes to the partitions, and is empty when all have it.
+OPEN_MARK: Final = "mark"
+
+# What the key begins with of the note that a group's queues are deleted by who reads them.
+GIVEN_UP: Final = b"given up/"
+
 # Messages of a stream that may be on their way at once while it is read by itself.
 _PREFETCH: Final = 1000
 _ANSWER_SECONDS: Final = 30.0
@@ -32,6 +40,33 @@ _QUIET_SECONDS: Final = 0.3
 _TRIES: Final = 5
 _CANCEL: Final = spec.Basic.Cancel.INDEX
 _CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMark:
+    """A mark that some partitions may have and others not. table: whose. repeated: whether the stream repeats it under
+    the same name: it is that of a transaction whose position is known."""
+
+    name: str
+    table: str
+    repeated: bool
+
+    def note(self) -> bytes:
+        """The mark as the notes have it."""
+        return json.dumps({"name": self.name, "table": self.table, "repeated": self.repeated}).encode()
+
+    def header(self, partitions: int) -> bytes:
+        """The name as messages carry it."""
+        return f"{self.name}/{partitions}".encode()
+
+
+def read_mark(text: bytes) -> OpenMark | None:
+    """Read what `OpenMark.note` wrote; None where no mark is open."""
+    try:
+        said = json.loads(text)
+        return OpenMark(str(said["name"]), str(said["table"]), bool(said["repeated"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def read_stream(
@@ -106,19 +141,25 @@ def stream_end(wire: Wire, channel: int, exchange: str, queue: str) -> int:
         Refused, Unavailable: as `read_stream`.
     """
     name = uuid4().hex.encode()
-    table = entry(PLACE, MARK) + entry(KEY, name)
-    head = b"\x00\x3c" + bytes(10) + (0x2000).to_bytes(2, "big") + len(table).to_bytes(4, "big") + table
-    method = spec.Basic.Publish(0, exchange, own_key(queue), False, False)
-    payload = spec.Basic.Publish.INDEX.to_bytes(4, "big") + b"".join(method.encode())
 
     # Written before, it might stand in another chunk than the last by now, where somebody else writes.
     def write() -> None:
-        wire.send(frame(1, channel, payload) + frame(2, channel, head))
+        post(wire, channel, exchange, own_key(queue), [(PLACE, MARK), (KEY, name)])
 
     for offset, headers, _ in read_stream(wire, queue, "last", begun=write):
         if headers.get(KEY) == name:
             return offset
     raise SourceUnavailable("a stream does not tell its end", at=queue)
+
+
+def post(wire: Wire, channel: int, exchange: str, key: str, headers: list[tuple[str, bytes]]) -> None:
+    """Publish a message without a body, and do not wait for its confirm. Raises Unavailable."""
+    table = b"".join(entry(name, value) for name, value in headers)
+    # Headers, and the delivery mode: a broker that is started again has it still.
+    head = b"\x00\x3c" + bytes(10) + (0x3000).to_bytes(2, "big") + len(table).to_bytes(4, "big") + table + b"\x02"
+    method = spec.Basic.Publish(0, exchange, key, False, False)
+    payload = spec.Basic.Publish.INDEX.to_bytes(4, "big") + b"".join(method.encode())
+    wire.send(frame(1, channel, payload) + frame(2, channel, head))
 
 
 def tag_of(event: Event) -> int:
@@ -144,6 +185,8 @@ class Notes:
         self._latest: dict[str, str] = {}  # by table, the key of its newest shape
         self._next: int | str = "first"
         self.layout: Noted | None = None
+        self.open_mark: OpenMark | None = None
+        self.given_up: set[str] = set()  # bases whose readers have deleted their queues, on purpose
 
     def refresh(self) -> None:
         """Read what is new.
@@ -166,6 +209,11 @@ class Notes:
                 self._next = offset + 1
                 if key == LAYOUT.encode():
                     self.layout = read_layout(body, self._address)
+                    self.given_up.clear()
+                elif key.startswith(GIVEN_UP):
+                    self.given_up.add(key.removeprefix(GIVEN_UP).decode("utf-8", "replace"))
+                elif key == OPEN_MARK.encode():
+                    self.open_mark = read_mark(body)
                 elif b"#" in key:
                     self._shapes.put(key, body or None, offset + 1, at=f"{self._queue}, offset {offset}")
                     self.add(key.decode("utf-8", "replace"))
@@ -203,10 +251,6 @@ class Notes:
         """As `bus.shapes.Catalogue.newest`."""
         return self._shapes.newest()
 
-    def between(self, old: Table, new: Table) -> list[Table]:
-        """As `bus.shapes.Catalogue.between`."""
-        return self._shapes.between(old, new)
-
     def placed(self, table: Table) -> Table:
         """As `bus.shapes.Catalogue.placed`."""
         return self._shapes.placed(table)
@@ -229,4 +273,15 @@ def translated(address: Address, exchange: str, unavailable: type[Unavailable]) 
         raise translate(refused, address, exchange, unavailable) from refused
 
 
-__all__ = ["KEY", "Notes", "read_stream", "stream_end", "tag_of", "translated"]
+__all__ = [
+    "GIVEN_UP",
+    "KEY",
+    "OPEN_MARK",
+    "Notes",
+    "OpenMark",
+    "post",
+    "read_stream",
+    "stream_end",
+    "tag_of",
+    "translated",
+]

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import uuid4
 
 from pika import spec
 
+from cdcflow.bus.formats import MEETING
 from cdcflow.bus.rabbitmq import claim
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.confirms import Confirms
-from cdcflow.bus.rabbitmq.doubts import LOST, MARK, MOST_NUMBERS, PLACE, Repeated
+from cdcflow.bus.rabbitmq.doubts import (
+    LOST,
+    MARK,
+    MARKED,
+    MOST_NUMBERS,
+    NUMBER_BITS,
+    PLACE,
+    Repeated,
+    Session,
+    seal,
+)
 from cdcflow.bus.rabbitmq.layout import (
     LAYOUT,
     NOTES_KEY,
     Layout,
     Noted,
+    base_of,
     bind,
     binding_key,
     declare_exchange,
     declare_queue,
     declare_super_stream,
     own_key,
+    session_key,
 )
-from cdcflow.bus.rabbitmq.notes import KEY, Notes
-from cdcflow.bus.rabbitmq.refusals import Refused, translate
+from cdcflow.bus.rabbitmq.notes import KEY, OPEN_MARK, Notes, OpenMark
+from cdcflow.bus.rabbitmq.refusals import PRECONDITION_FAILED, Large, Refused, too_large, translate
 from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS, Wire, connect, decoded
 from cdcflow.codecs.amqpframes_cy import ACK, NACK, RETURN, AmqpError, entry, frame
 from cdcflow.codecs.amqpframes_cy import short as short_string
@@ -42,6 +57,11 @@ log = get_logger(__name__)
 BLOCKED_SECONDS: Final = 10.0
 # Confirms that do not come for so long never will: a queue without a majority.
 CONFIRM_SECONDS: Final = 60.0
+# A broker's smallest limit that makes sense; one that was set lower is told without the row.
+LARGE_BYTES: Final = 65536
+# How often it is written down how far the partitions are: a publisher that is killed forgets what came since, and so
+# does not tell a reader that it misses messages of that time. The notes are read whole whenever a side starts.
+FLOORS_EVERY_SECONDS: Final = 600.0
 
 _CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
 _PUBLISH: Final = spec.Basic.Publish.INDEX
@@ -55,6 +75,14 @@ class Publisher:
         self._wire: Wire | None = None
         self._lock = threading.RLock()
         self._ended = threading.Event()
+        self._floors = [0] * layout.partitions
+        self._floors_noted = list(self._floors)
+        self._floors_noted_at = 0.0
+        self._told: list[bytes] = []
+        self._large: list[Large] = []  # not confirmed yet
+        self._made: list[str] = []  # queues that do not say yet that they were made
+        self.counters = Counters(0, layout.partitions)
+        self._whole = True  # everything that has a number was sent
 
     # -- opening
 
@@ -96,7 +124,7 @@ class Publisher:
 
     def _renewed(self) -> bool:
         wire = self._wire
-        if wire is None:
+        if wire is None or not self._whole:
             return False
         try:
             self._settle()
@@ -107,18 +135,44 @@ class Publisher:
 
     def _begin(self, wire: Wire) -> None:
         """Begin a session: new numbers, and what an earlier one may have published."""
-        layout = self.layout
-        before = self.notes.layout.generation if self.notes.layout is not None else 0
+        layout, noted = self.layout, self.notes.layout
+        before = noted.generation if noted is not None else 0
         self.counters = Counters(max(before + 1, int(time.time())), layout.partitions)
-        self.notes.layout = Noted(layout.kind, layout.partitions, self.counters.generation, frozenset(layout.bases()))
+        if noted is not None:
+            self._raise_floors(noted.floors)
         self.repeated = [Repeated({}) for _ in range(layout.partitions)]
         if layout.kind == "stream":
-            self.repeated = [Repeated(claim.read_back(wire, queue, self._mark(queue))) for queue, _ in layout.queues()]
-        self._note(LAYOUT, layout.note(self.counters.generation))
+            found = [claim.read_back(wire, queue, self._mark(queue)) for queue, _ in layout.queues()]
+            self.repeated = [Repeated(open_) for open_, _ in found]
+            self._raise_floors(last for _, last in found)
+        for queue in self._made:
+            self._send_one(own_key(queue), [(PLACE, Session(self.generation, None).header)], b"")
         self._settle()
+        self._made = []
+        self._note_layout()
+        for number, floor in enumerate(self._floors):
+            self._send_one(session_key(number), [(PLACE, Session(self.generation, floor).header)], b"")
+        self._settle()
+        self._told = list(self.counters.sealed)
+        mark = self.notes.open_mark
+        if mark is not None and not mark.repeated:
+            self._complete(mark)
+
+    def _raise_floors(self, known: Iterable[int]) -> None:
+        for number, floor in enumerate(known):
+            self._floors[number] = max(self._floors[number], floor)
+
+    def _note_layout(self) -> None:
+        layout, generation = self.layout, self.generation
+        bases, floors = frozenset(layout.bases()), tuple(self._floors)
+        self.notes.layout = Noted(layout.kind, layout.partitions, generation, bases, floors)
+        self._note(LAYOUT, layout.note(generation, self._floors))
+        self._floors_noted, self._floors_noted_at = list(self._floors), time.monotonic()
 
     def _take(self, wire: Wire) -> None:
         layout = self.layout
+        self.counters = Counters(0, layout.partitions)  # what those of an earlier connection count is in doubt
+        self._whole = True
         control = self._control = claim.locked(wire, layout, self._address)
         declare_exchange(wire, control, layout.exchange)
         declare_queue(wire, control, layout.notes, {"x-queue-type": "stream", "x-max-age": "100Y"})
@@ -131,7 +185,10 @@ class Publisher:
         self._confirms = Confirms()
         self._wire = wire
         self.notes.read(wire, self._mark(layout.notes))
-        lost = claim.lost(wire, self.notes.layout, layout, self._address)
+        known = self.notes.layout.bases if self.notes.layout is not None else frozenset()
+        gone = claim.lost(wire, self.notes.layout, layout, self._address)
+        given_up = self.notes.given_up
+        lost = [queue for queue, number in layout.queues() if queue in gone and base_of(queue, number) not in given_up]
         for queue, number in layout.queues():
             declare_queue(wire, control, queue, layout.arguments())
             bind(wire, control, queue, layout.exchange, binding_key(number))
@@ -141,6 +198,9 @@ class Publisher:
         for queue in lost:
             # Its readers must not go on as if nothing had happened.
             self._send_one(own_key(queue), [(PLACE, LOST)], b"")
+        self._made = [
+            queue for queue, number in layout.queues() if queue in gone or base_of(queue, number) not in known
+        ]
         self._begin(wire)
 
     # -- publishing
@@ -171,9 +231,13 @@ class Publisher:
             ready = {
                 number: (*part[:9], [self._method(key) for key in part[9]], part[10]) for number, part in parts.items()
             }
+            self._whole = False
             try:
-                return pack(order, ready, stamps, self.counters, self._channel, wire.frame_max, self._write, skip)
+                sent = pack(order, ready, stamps, self.counters, self._channel, wire.frame_max, self._write, skip)
+                self._whole = True
+                return sent
             except AmqpError as error:
+                self.close()  # the numbers of what was not sent would be missing
                 raise RowRejected(f"a message cannot be written: {error}", at=self._address.text) from error
             except Refused as refused:
                 raise self._translated(refused) from refused
@@ -203,6 +267,9 @@ class Publisher:
             self._opened(generation)
             try:
                 self._settle()
+                due = time.monotonic() - self._floors_noted_at > FLOORS_EVERY_SECONDS
+                if due and self._floors != self._floors_noted:
+                    self._note_layout()
             except Refused as refused:
                 raise self._translated(refused) from refused
 
@@ -210,6 +277,71 @@ class Publisher:
         """Say that the checkpoint is past everything that was published so far."""
         with self._lock:
             self.counters.seal()
+
+    def tell_sealed(self) -> None:
+        """Tell readers of queues what `seal` says, where no message will do so for now. Raises as `publish`."""
+        with self._lock:
+            self._opened()
+            if self.layout.kind == "stream" or self._told == self.counters.sealed:
+                return
+            self._told = list(self.counters.sealed)
+            try:
+                for number, sealed in enumerate(self._told):
+                    if sealed != b"0":
+                        self._send_one(session_key(number), [(PLACE, seal(self.generation, sealed))], b"")
+            except Refused as refused:
+                raise self._translated(refused) from refused
+
+    @contextmanager
+    def marking(self, mark: OpenMark) -> Iterator[None]:
+        """Have it on record that a mark is being written to all partitions: where that is interrupted, some have it and
+        others not. Raises as `publish`."""
+        with self._lock:
+            self._opened()
+            self._note_mark(mark)
+            yield
+            self._note_mark(None)
+
+    def complete(self, table: str) -> None:
+        """Let nobody wait for a mark of this table that only some partitions have. Raises as `publish`."""
+        with self._lock:
+            self._opened()
+            mark = self.notes.open_mark
+            if mark is not None and mark.table == table:
+                self._complete(mark)
+
+    def _complete(self, mark: OpenMark) -> None:
+        """Write a mark that was interrupted once more, under its name, to all partitions: nothing happens there. Those
+        that have it know the name."""
+        log.info("a mark that only some partitions may have is written again", mark=mark.name)
+        keys = [session_key(number) for number in range(self.layout.partitions)]
+        extras = {0: [(MEETING, mark.header(self.layout.partitions))]}
+        for number in range(self.layout.partitions):
+            starts, hashes = array("I", (0, 1)).tobytes(), number.to_bytes(4, sys.byteorder)
+            fixed = (short_string(b"application/json"), b"")
+            part = (starts, [None], [None], hashes, MARKED, extras, bytes(4), bytes(4), bytes(4), keys, fixed)
+            self.publish(bytes(4), {0: part}, [(b"", b"", 0)])
+        self._note_mark(None)
+
+    def _note_mark(self, mark: OpenMark | None) -> None:
+        try:
+            self._settle()
+            self._note(OPEN_MARK, mark.note() if mark is not None else b"")
+            self._settle()
+        except Refused as refused:
+            raise self._translated(refused) from refused
+        self.notes.open_mark = mark
+
+    def farewell(self) -> None:
+        """Write down how far the partitions are, where the broker takes it. Everything was settled. Never raises."""
+        with self._lock:
+            if self._wire is None or self._wire.blocked or self._floors == self._floors_noted:
+                return
+            try:
+                self._note_layout()
+                self._settle()
+            except (Refused, TargetUnavailable, OperatorError) as error:
+                log.debug("how far the partitions are was not written down", why=str(error))
 
     def close(self) -> None:
         """Let go of the exchange. What is not confirmed is in doubt."""
@@ -288,6 +420,10 @@ class Publisher:
             if now - since > (BLOCKED_SECONDS if wire.blocked else CONFIRM_SECONDS):
                 raise self._no_room()
         self._hear()
+        self._large.clear()
+        if self._whole:
+            generation = self.generation << NUMBER_BITS
+            self._raise_floors(generation | number if number else 0 for number in self.counters.numbers)
 
     def _no_room(self) -> TargetUnavailable:
         assert self._wire is not None
@@ -322,14 +458,24 @@ class Publisher:
                     "no queue takes a message: it was returned",
                     at=f'exchange "{self.layout.exchange}", routing key "{said.routing_key}", {self._address.text}',
                     why="a queue or its binding was deleted; what a deleted queue held is lost",
-                    do="start again, which makes the queues again; then cdcflow resync --all where one was deleted",
+                    do="cdcflow resync --all, which makes the queues again; without a loss, start again",
                 )
             elif event[1] == _CHANNEL_CLOSE:
                 refused = wire.channel_closed(event)
                 self.close()
                 raise refused
 
+    def note_large(self, table: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Note whose messages are large, before they are published: the broker does not say which it refuses."""
+        if max(map(len, filter(None, values)), default=0) > LARGE_BYTES:
+            each = zip(keys, values, strict=True)
+            with self._lock:
+                self._large += [(table, key, len(value)) for key, value in each if value and len(value) > LARGE_BYTES]
+
     def _translated(self, refused: Refused) -> Exception:
+        if refused.code == PRECONDITION_FAILED and "larger than" in refused.text:
+            large, self._large = self._large, []
+            return too_large(self._address.text, refused.text, large)
         return translate(refused, self._address, self.layout.exchange, TargetUnavailable)
 
     def _beat(self, wire: Wire, ended: threading.Event) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from cdcflow.bus.rabbitmq.address import Address
-from cdcflow.errors import AccessDenied, CdcflowError, OperatorError, Unavailable
+from cdcflow.errors import AccessDenied, CdcflowError, OperatorError, RowRejected, Unavailable
 
 # https://www.rabbitmq.com/amqp-0-9-1-reference.html#constants
 CONTENT_TOO_LARGE = 311
@@ -70,13 +72,11 @@ def translate(refused: Refused, address: Address, exchange: str, unavailable: ty
             )
         case 406 if any(words in why for words in _AWAY_WORDS):
             return unavailable("a queue or stream of RabbitMQ is not up", at=at, why=why)
+        case 406 if "delivery acknowledgement" in why:
+            # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout: what was not acknowledged comes again.
+            return unavailable("RabbitMQ did not wait longer for what is being applied", at=at, why=why)
         case 406 if "larger than" in why:
-            return OperatorError(
-                "a message is larger than the broker takes",
-                at=at,
-                why=why,
-                do="raise max_message_size in rabbitmq.conf, or leave the large column out: `columns: {exclude: [..]}`",
-            )
+            return too_large(at, why, ())
         case 406 if "inequivalent" in why:
             return OperatorError(
                 "an exchange or queue is there with other settings than ours",
@@ -90,6 +90,31 @@ def translate(refused: Refused, address: Address, exchange: str, unavailable: ty
         case 311 | 406 | 540:
             return OperatorError("RabbitMQ refuses what the pipeline needs", at=at, why=why)
     return unavailable("RabbitMQ closed the connection", at=at, why=why)
+
+
+# The key of a row in an error is for finding it, and no page of its own.
+_KEY_LETTERS: Final = 200
+
+Large = tuple[str, bytes | None, int]
+"""A message of which the broker may say that it is too large: its table, the row's key as it is sent, its bytes."""
+
+
+def too_large(at: str, why: str, sent: Iterable[Large]) -> RowRejected:
+    """Return the error for a message that is larger than the broker takes; `sent`: those that it may be."""
+    limit = re.search(r"max size (\d+)", why)
+    found = next((each for each in sent if limit is not None and each[2] > int(limit[1])), None)
+    what = "a message is larger than the broker takes"
+    if found is not None:
+        table, key, size = found
+        what = f"a row of table {table} makes a message of {size:,} bytes, which is more than the broker takes"
+        text = (key or b"").decode("utf-8", "replace")[:_KEY_LETTERS]
+        at = f"key {text}, {at}" if text and text.isprintable() else at
+    return RowRejected(
+        what,
+        at=at,
+        why=why,
+        do="raise max_message_size in rabbitmq.conf, or leave the large column out: `columns: {exclude: [..]}`",
+    )
 
 
 def _literal(name: str) -> str:

@@ -12,8 +12,11 @@ from cdcflow.bus.formats import Format
 from cdcflow.bus.formats.opening import decoding
 from cdcflow.bus.rabbitmq import check as checks
 from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.asking import Waiting
 from cdcflow.bus.rabbitmq.config import SourceConfig as Config
+from cdcflow.bus.rabbitmq.doubts import PLACE, Session
 from cdcflow.bus.rabbitmq.layout import (
+    NOTES_KEY,
     Layout,
     Noted,
     bind,
@@ -27,9 +30,9 @@ from cdcflow.bus.rabbitmq.layout import (
     share_name,
 )
 from cdcflow.bus.rabbitmq.letters import DeadLetters
-from cdcflow.bus.rabbitmq.notes import Notes, stream_end, translated
+from cdcflow.bus.rabbitmq.notes import GIVEN_UP, KEY, Notes, post, stream_end, translated
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
-from cdcflow.bus.rabbitmq.stream import Asked, RabbitStream, Waiting
+from cdcflow.bus.rabbitmq.stream import Asked, RabbitStream
 from cdcflow.bus.rabbitmq.wire import Wire, connect, short
 from cdcflow.bus.reading import Reading
 from cdcflow.bus.shapes import placed
@@ -69,6 +72,7 @@ class RabbitSource:
         self._base = group_base(self._exchange, config.group)
         self._notes = Notes(where, self._exchange, Layout(self._exchange, "quorum", 1).notes, SourceUnavailable)
         self._format: Format | None = None
+        self._made: set[str] = set()  # queues that were not there
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
         """As `SharedSource.check`."""
@@ -97,7 +101,8 @@ class RabbitSource:
         return placed(self._notes, tables)
 
     def end(self) -> Position:
-        """As `SharedSource.end`: the offsets behind the streams' last messages, or how many messages wait in queues."""
+        """As `SharedSource.end`: the offsets behind the streams' last messages, or that of the queues their readers are
+        to be asked."""
         with self._connected() as (wire, channel):
             noted = self._noted(wire)
             names = {share_name(self._base, n): queue_name(self._base, n) for n in range(noted.partitions)}
@@ -106,7 +111,7 @@ class RabbitSource:
                     {name: Share(0, stream_end(wire, channel, self._exchange, queue)) for name, queue in names.items()}
                 )
             self._make(wire, channel, noted)
-            return Waiting({name: int(look(wire, channel, queue).message_count) for name, queue in names.items()})
+            return Waiting(frozenset(names))
 
     def join(self, claims: Claims, router: Router, known: Mapping[int, Route]) -> RabbitStream:
         """As `SharedSource.join`.
@@ -134,7 +139,17 @@ class RabbitSource:
                 )
                 stream = noted.kind == "stream"
                 budget = max(1 << 20, self._context.memory_bytes // 16)
-                asked = Asked(self._base, noted.partitions, stream, config.start, config.prefetch, budget)
+                made, self._made = self._made, set()
+                asked = Asked(
+                    self._base,
+                    noted.partitions,
+                    stream,
+                    config.start,
+                    made_by_publisher=self._base in noted.bases,
+                    made=made,
+                    prefetch=config.prefetch,
+                    unread_bytes=budget,
+                )
                 letters = DeadLetters(self._where, self._exchange, f"{self._base}.dead_letters")
                 return RabbitStream(wire, asked, reading, letters, claims, self._where, self._exchange)
             except BaseException:
@@ -159,6 +174,9 @@ class RabbitSource:
             queues = [queue_name(self._base, number) for number in range(count)]
             if noted is None or noted.kind == "stream":
                 queues = []
+            else:  # or the publisher would take them for lost
+                note = [(KEY, GIVEN_UP + self._base.encode())]
+                post(wire, channel, self._exchange, NOTES_KEY, note)
             for queue in [*queues, f"{self._base}.dead_letters"]:
                 try:
                     look(wire, channel, queue)
@@ -230,16 +248,19 @@ class RabbitSource:
             except Refused as refused:
                 if refused.hard or refused.code != NOT_FOUND:
                     raise
-            if self._base in noted.bases:
+            if self._base in noted.bases and self._base not in self._notes.given_up:
                 raise OperatorError(
                     f'queue "{queue}" is gone',
                     at=self.address,
                     why="what was in it and not applied is lost",
-                    do="start the publisher again, which makes it again; then cdcflow resync --all there",
+                    do="cdcflow resync --all at the publisher, which makes it again; start this again then",
                 )
             declare_queue(wire, channel, queue, quorum_arguments())
-            bind(wire, channel, queue, self._exchange, binding_key(number))
+            self._made.add(queue)
             bind(wire, channel, queue, self._exchange, own_key(queue))
+            # Before anything else: a queue that does not begin with this lacks what was in it.
+            post(wire, channel, self._exchange, own_key(queue), [(PLACE, Session(0, None).header)])
+            bind(wire, channel, queue, self._exchange, binding_key(number))
             log.warning(
                 "made a queue, it gets what is published from now on",
                 queue=queue,

@@ -12,13 +12,14 @@ from typing import Final, TypeVar
 from pika import spec
 
 from cdcflow.bus.rabbitmq.address import Address
-from cdcflow.bus.rabbitmq.doubts import LOST, MARK, PLACE, place_of
+from cdcflow.bus.rabbitmq.asking import Asking, Waiting
+from cdcflow.bus.rabbitmq.doubts import END, LOST, PLACE, is_place, place_of, session_of
 from cdcflow.bus.rabbitmq.layout import look, queue_name, share_name
 from cdcflow.bus.rabbitmq.letters import DeadLetters
 from cdcflow.bus.rabbitmq.members import Members
 from cdcflow.bus.rabbitmq.notes import KEY, read_stream, stream_end, tag_of
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
-from cdcflow.bus.rabbitmq.share import SKIP, Held, committed_at
+from cdcflow.bus.rabbitmq.share import ANEW, SKIP, Held, Read, committed_at
 from cdcflow.bus.rabbitmq.wire import Wire, short
 from cdcflow.bus.reading import Alone, Reading
 from cdcflow.codecs.amqpframes_cy import DELIVER
@@ -38,34 +39,12 @@ _MOST_ROWS: Final = 5000
 # More than this at once, and a larger batch is better than an early one.
 _LAGGING_MESSAGES: Final = 500
 _COUNT_EVERY_SECONDS: Final = 5.0
-_COUNT_SOON_SECONDS: Final = 0.5
-# A queue that is empty at the broker was emptied here too when its record stood still for so long.
-_STILL_SECONDS: Final = 2.0
+
+# What `basic.qos` can say.
+_MOST_PREFETCH: Final = 65535
 
 _CANCEL: Final = spec.Basic.Cancel.INDEX
 _CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What queues held when it was asked: by share, the messages that were ready. The end that a queue can name."""
-
-    counts: Mapping[str, int]
-
-    def covers(self, other: Position) -> bool:
-        """Queues are not compared."""
-        return False
-
-    def distance(self, other: Position) -> int | None:
-        """Not known."""
-        return None
-
-    def at(self, number: int) -> Position:
-        """A bus's batches have no marks."""
-        return self
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name}: {count} messages" for name, count in sorted(self.counts.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +55,8 @@ class Asked:
     partitions: int
     stream: bool
     start: str  # first | next
+    made_by_publisher: bool  # the queues
+    made: set[str]  # queues that we had to make, and have not read yet
     prefetch: int
     unread_bytes: int  # so much may wait in memory
 
@@ -96,7 +77,7 @@ class RabbitStream:
         self._wire, self._asked, self._reading, self._letters = wire, asked, reading, letters
         self._claims, self._address, self._exchange = claims, address, exchange
         self._held: dict[int, Held] = {}  # by channel
-        self._alone: tuple[Held, int, int, Alone] | None = None
+        self._alone: tuple[Held, Read, Alone] | None = None
         self._failure: Exception | None = None
         self._resumed: deque[str] = deque()
         self._durable: dict[str, int] = {}
@@ -105,10 +86,9 @@ class RabbitStream:
         self._newest: tuple[bytes, dict[str, bytes]] | None = None  # the last message that was read
         self._counts: dict[str, int] = {}
         self._counted_at = 0.0
-        self._hurried = False
-        self._still: dict[str, tuple[int, float]] = {}
         self._control = wire.channel()
         self._members = Members(wire, asked.base, asked.partitions)
+        self._asking = Asking(wire, address, exchange, asked.base, asked.partitions)
 
     # -- the port
 
@@ -136,16 +116,14 @@ class RabbitStream:
                     self._durable[name] = max(share.place, self._durable.get(name, 0))
 
     def reached(self, end: Position, recorded: Mapping[str, Share]) -> bool:
-        """As `SharedStream.reached`. A queue has been emptied, or what it held was read here and is recorded."""
+        """As `SharedStream.reached`. Of queues, whoever reads them is asked."""
         if isinstance(end, Shares):
             return all(
                 at.place == 0 or (name in recorded and recorded[name].place >= at.place)
                 for name, at in end.shares.items()
             )
         assert isinstance(end, Waiting)
-        self._hurried = True
-        ours = {held.name: held for held in list(self._held.values())}
-        return all(self._emptied(name, count, ours.get(name), recorded) for name, count in end.counts.items())
+        return self._asking.reached(end, recorded)
 
     def behind(self) -> int | None:
         """As `SharedStream.behind`: by what the broker said in the last seconds."""
@@ -227,6 +205,8 @@ class RabbitStream:
                 if held is not None:
                     held.unread.append(event)
                     held.unread_bytes += len(event[4])
+                else:
+                    self._asking.heard(event)
             elif event[1] == _CHANNEL_CLOSE:
                 raise self._wire.channel_closed(event)
             elif event[1] == _CANCEL and held is not None:
@@ -241,7 +221,9 @@ class RabbitStream:
                     f'queue "{held.queue}" was deleted while it was read',
                     at=self._address.text,
                     why="what was in it and not applied is lost",
-                    do="start the publisher again, which makes it again; then cdcflow resync --all there",
+                    do="cdcflow resync --all at the publisher, which makes it again; start this again then"
+                    if self._asked.made_by_publisher
+                    else ANEW,
                 )
             return refused
         return SourceUnavailable("the broker took a queue away from us", at=f"{held.queue}, {self._address.text}")
@@ -259,7 +241,7 @@ class RabbitStream:
             headers, tag, last = dict(pairs), tag_of(event), held.last
             alone: Alone | str | None = None
             try:
-                judged, place = held.judge(headers, offset)
+                judged, place, doubt = held.judge(headers, offset)
                 if judged is not SKIP:
                     alone = add(base, held.name, place - 1, headers.get(KEY), event[4] or None, pairs)
             except CdcflowError as error:
@@ -273,26 +255,27 @@ class RabbitStream:
             unread.popleft()
             size += len(event[4])
             held.unread_bytes -= len(event[4])
-            held.read += 1
             if alone is not None:
-                self._alone = (held, place, tag, alone)
+                self._alone = held, Read(place, tag, doubt), alone
                 return False
             held.place = place
-            held.unacknowledged.append((place, tag))
+            held.unacknowledged.append(Read(place, tag, doubt))
             self._moved = True
+            if headers.get(PLACE) == END:
+                self._asking.met(held.name, place, headers.get(KEY, b""))
             if judged is not SKIP:  # marks among others, which nobody committed
                 self._newest = event[3], headers
         return True
 
     def _taken_alone(self) -> ChangeBatch:
         assert self._alone is not None
-        (held, place, tag, step), self._alone = self._alone, None
+        (held, read, step), self._alone = self._alone, None
         if isinstance(step, Meeting):
             # Whoever sees a place behind the meeting takes it for over, so it is said when that is so.
-            held.meeting, held.behind = True, place
+            held.meeting, held.behind = True, read.place
         else:
-            held.place = place
-        held.unacknowledged.append((place, tag))
+            held.place = read.place
+        held.unacknowledged.append(read)
         self._moved = False
         return ChangeBatch([step], self._end(), 1)
 
@@ -317,8 +300,8 @@ class RabbitStream:
                 self._give(number)
             self._take(self._members.take())
         now = time.monotonic()
-        if now - self._counted_at >= (_COUNT_SOON_SECONDS if self._hurried else _COUNT_EVERY_SECONDS):
-            self._counted_at, self._hurried = now, False
+        if now - self._counted_at >= _COUNT_EVERY_SECONDS:
+            self._counted_at = now
             for number in range(self._asked.partitions):
                 found = look(self._wire, self._control, queue_name(self._asked.base, number))
                 self._counts[share_name(self._asked.base, number)] = int(found.message_count)
@@ -326,10 +309,11 @@ class RabbitStream:
     def _acknowledge(self) -> None:
         with self._lock:
             durable = dict(self._durable)
+        self._asking.tend(durable)
+        now = time.monotonic()
         for held in self._held.values():
-            tag = held.settled(durable.get(held.name, 0) if not held.stream else held.place)
+            tag = held.settled(durable.get(held.name, 0) if not held.stream else held.place, now)
             if tag is not None:
-                held.acked_tag = tag
                 self._wire.tell(spec.Basic.Ack(tag, True), channel=held.channel)
 
     def _take(self, numbers: list[int]) -> None:
@@ -345,12 +329,29 @@ class RabbitStream:
         asked, wire = self._asked, self._wire
         queue = queue_name(asked.base, number)
         place, arguments, last = share.place, {}, None
+        anew = queue in asked.made
+        asked.made.discard(queue)
+        if place and anew:
+            raise OperatorError(
+                f'queue "{queue}" was deleted, and is made again',
+                at=self._address.text,
+                why="what was in it and not applied is lost",
+                do=ANEW,
+            )
         if asked.stream:
-            last = self._before(queue, place) if place else None
+            if not place and asked.start == "next":
+                # Recorded with the claim: or what comes before a first message is read would be passed over later.
+                with short(self._address, "cdcflow start", SourceUnavailable) as (other, control):
+                    place = stream_end(other, control, self._exchange, queue) + 1
+            else:
+                last = self._before(queue, place) if place else None
             arguments = {"x-stream-offset": place or asked.start}
         channel = wire.channel()
-        wire.call(spec.Basic.Qos(0, asked.prefetch, False), channel=channel)
-        self._held[channel] = Held(name, queue, number, channel, share.epoch, place, asked.stream, last)
+        # What may be published once more stays at the broker, beside what is read ahead.
+        window = min(2 * asked.prefetch, _MOST_PREFETCH)
+        wire.call(spec.Basic.Qos(0, asked.prefetch if asked.stream else window, False), channel=channel)
+        held = Held(name, queue, number, channel, share.epoch, place, asked.stream, last, most_doubted=window // 2)
+        self._held[channel] = held
         tag = f"cdcflow.{number}"
         wire.call(spec.Basic.Consume(0, queue, tag, False, False, False, False, arguments), channel=channel)
         log.info("reading a queue", queue=queue, place=place)
@@ -362,20 +363,23 @@ class RabbitStream:
             PositionLost: it, and what comes next, are not there any more.
         """
         at = f"offset {place}, {self._address.text}"
-        do = "cdcflow resync --all at the publisher; cdcflow teardown, then cdcflow run, here"
         # On a connection of its own: messages of other streams arrive on ours.
         with short(self._address, "cdcflow start", SourceUnavailable) as (wire, channel):
             if stream_end(wire, channel, self._exchange, queue) < place:
                 what, why = f'stream "{queue}" ends before what was read last', "it was deleted and made again"
-                raise PositionLost(what, at=at, why=why, do=do)
+                raise PositionLost(what, at=at, why=why, do=ANEW)
             for offset, headers, _ in read_stream(wire, queue, place - 1):
                 if offset > place:
                     why = f"its retention removed messages before they were applied: it begins at {offset}"
-                    raise PositionLost(f'stream "{queue}" no longer holds what comes next', at=at, why=why, do=do)
+                    raise PositionLost(f'stream "{queue}" no longer holds what comes next', at=at, why=why, do=ANEW)
                 header = headers.get(PLACE)
-                if offset < place and header not in (None, MARK, LOST):
-                    found = place_of(header)
-                    return found.generation, found.number
+                if offset < place and header is not None:
+                    session = session_of(header)
+                    if session is not None:
+                        return session.generation, 0
+                    if is_place(header):
+                        found = place_of(header)
+                        return found.generation, found.number
                 break
         return None
 
@@ -390,21 +394,9 @@ class RabbitStream:
         if self._alone is not None and self._alone[0] is held:
             self._alone = None
         self._reading.forget(held.name)
+        with self._lock:
+            durable = self._durable.get(held.name, 0)
+        self._asking.gave(held.name, durable)
         self._members.give(number)
         self._moved = True
         log.info("handed a queue on", queue=held.queue)
-
-    def _emptied(self, name: str, count: int, held: Held | None, recorded: Mapping[str, Share]) -> bool:
-        at = recorded.get(name)
-        if held is not None:
-            durable = held.place == 0 or (at is not None and at.place >= held.place)
-            if durable and held.read >= count:
-                return True
-        if count == 0:
-            return True
-        place, now = at.place if at is not None else 0, time.monotonic()
-        before = self._still.get(name)
-        if before is None or before[0] != place:
-            self._still[name] = (place, now)
-            return False
-        return self._counts.get(name) == 0 and now - before[1] > _STILL_SECONDS

@@ -79,8 +79,10 @@ class RabbitTarget:
 
     def clear(self, route: Route, before: Route) -> None:
         """Tell the readers that the table is empty, before it comes anew."""
+        # The stream may not repeat what is before this.
+        self._publisher.complete(str(route.target))
         if route.on_truncate is OnTruncate.TRUNCATE and route.mode is Mode.MIRROR:
-            Lanes(self._publisher, self._format, self._content_type).truncate(route, Stamp(), time.time_ns())
+            Lanes(self._publisher, self._format, self._content_type).clear(route, time.time_ns())
             self._publisher.settle()
 
     def finish(self, routes: Sequence[Route]) -> None:
@@ -127,7 +129,10 @@ class RabbitTarget:
         return Receipt(batch.end, durable=True)
 
     def heartbeat(self, position: Position) -> Receipt:
-        """Nothing is written: everything before was confirmed."""
+        """Readers are told that nothing will be repeated: the checkpoint of what came before is saved by now."""
+        if self._whole:
+            self._publisher.seal()
+        self._publisher.tell_sealed()
         self._publisher.settle()
         self._durable = position
         return Receipt(position, durable=True)
@@ -136,6 +141,7 @@ class RabbitTarget:
         return self._durable
 
     def close(self) -> None:
+        self._publisher.farewell()
         self._publisher.close()
 
     def _step(self, step: Step) -> None:
