@@ -144,3 +144,22 @@ def test_a_record_from_before_topics_had_ids_takes_the_one_that_is_there(between
     same(way.source, way.target, "t")
     assert {share: at[1] for share, at in places(way).items()} == {share: at[1] for share, at in held.items()}
     assert sum(at[0] for at in places(way).values()) > sum(at[0] for at in held.values())
+
+
+def test_each_table_of_a_topic_that_several_share_is_to_be_published_again(between: Make) -> None:
+    way = between(out={"topic": "{pipeline}.public.all"})
+    way.source.execute(ROWS)
+    way.source.execute("CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(1, 20)")
+    way.publish()
+    way.apply()
+    way.kafka.delete_topic(way.topic("public.all"))
+    way.source.execute("DELETE FROM t WHERE id <= 55")
+    said = way.publishing.call("resync", "public.t", exit_code=0).stderr
+    assert "cdcflow resync public.other" in said
+    way.source.execute("DELETE FROM other WHERE id <= 15")
+    said = way.publishing.call("run", "--until-caught-up", exit_code=5).stderr
+    assert "cdcflow resync public.other" in advised(said)
+    way.publishing.call("resync", "public.other", exit_code=0)
+    way.apply()
+    same(way.source, way.target, "t")
+    same(way.source, way.target, "other")

@@ -27,10 +27,11 @@ from cdcflow.bus.formats import (
 )
 from cdcflow.bus.kafka.catalog import Catalog, remade
 from cdcflow.bus.kafka.session import Session
-from cdcflow.bus.kafka.statetopic import Record, StateTopic, home_key, topic_key, value_of
+from cdcflow.bus.kafka.statetopic import Record, StateTopic, home_key, numbered, table_key, topic_key, value_of
 from cdcflow.bus.kafka.topics import Topic
 from cdcflow.model import shape
 from cdcflow.model.change import Rows
+from cdcflow.model.copy import TableState
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import Route
 from cdcflow.model.shape import text
@@ -225,7 +226,25 @@ class Publisher:
     def void(self, lane: Lane) -> None:
         """Note that what was published of the table is void, and where it is at home now. A truncate follows."""
         self._kept = None
-        self._settle_in(lane, self._catalog.seen(lane.topic))
+        topic = self._catalog.seen(lane.topic)
+        self._settle_in(lane, topic)
+        self._warn_of_others(lane.route.source.id, topic)
+
+    def _warn_of_others(self, table_id: int, topic: Topic) -> None:
+        """Say which other tables were in the topic that had the name before: they have to be published again, too."""
+        assert self._state is not None
+        records = self._state.read()
+        left = [
+            ".".join(records[table_key(number)]["source"])
+            for (number,), home in numbered(records, "home")
+            if number != table_id
+            and home["topic"] == topic.name
+            and home["id"] not in ("", topic.id)
+            and records.get(table_key(number), {}).get("state") not in (None, TableState.PENDING.value)
+        ]
+        if left:
+            do = "; ".join(f"cdcflow resync {table}" for table in left)
+            log.error("tables lack what the topic held that was deleted", topic=topic.name, tables=len(left), do=do)
 
     def _settle(self, lane: Lane) -> None:
         """Mind that the topic may be another one, or have more partitions than when it was last written to.
