@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 import pika
+import pika.exceptions
 
 from tests.servers.bus_trees import ERLANG, rabbitmq_tree
 from tests.servers.cluster import free_port
@@ -24,6 +25,9 @@ from tests.servers.waiting import until
 
 START_LIMIT_SECONDS = 90
 USUAL_WATERMARK = "400MB"
+
+# What AMQP answers to a claim on a queue that another connection has for itself.
+_RESOURCE_LOCKED = 405
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp}
 stream.listeners.tcp.1 = 127.0.0.1:{stream}
@@ -84,9 +88,20 @@ class RabbitMq(Server):
         return sorted(queue["name"] for queue in self.api("GET", f"queues/{quote(vhost, safe='')}"))
 
     def delete_queue(self, name: str, vhost: str = "/") -> None:
-        """Delete a queue or stream with what is in it; one that is not there is no error."""
-        with self._channel(vhost) as channel:
-            channel.queue_delete(name)
+        """Delete a queue or stream with what is in it; one that is not there is no error. An exclusive one goes with
+        its connection, which may be about to close: waits for that."""
+
+        def deleted() -> bool:
+            try:
+                with self._channel(vhost) as channel:
+                    channel.queue_delete(name)
+            except pika.exceptions.ChannelClosedByBroker as closed:
+                if closed.reply_code != _RESOURCE_LOCKED:
+                    raise
+                return False
+            return True
+
+        until(deleted, what=f"queue {name} can be deleted")
 
     def depth(self, name: str, vhost: str = "/") -> int:
         """Return how many messages of a queue are ready for a consumer."""
