@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.integration.rabbit_world import ROUTE, Exchange, batch, exchange, pairs, rows
 from tests.integration.test_rabbitmq_run import Bus, bus, change
-from tests.integration.test_rabbitmq_sessions import purged
+from tests.integration.test_rabbitmq_sessions import KINDS, dies_behind_the_first_mark, purged
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same
 from tests.servers.mysql_database import MysqlDatabase
@@ -18,7 +19,7 @@ from tests.servers.rabbitmq_server import RabbitMq
 from tests.servers.registry_server import SchemaRegistry
 from tests.servers.waiting import until
 
-__all__ = ["bus"]
+__all__ = ["bus", "exchange"]
 
 # As the publisher names them: the default one, one of several, and one that it does not know.
 GROUPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -160,3 +161,29 @@ def test_mysql_as_avro_arrives_equal(
         for queue in rabbitmq.queues():
             if queue.startswith(shop.out.name):
                 rabbitmq.delete_queue(queue)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_instances_go_on_behind_a_mark_that_only_one_partition_had(
+    kind: str, exchange: Callable[..., Exchange], rabbitmq: RabbitMq, target_db: Database, tmp_path: Path
+) -> None:
+    shop = exchange(queue=kind, partitions=2)
+    first = shop.begun()
+    first.apply(batch(100, rows("I", pairs(1, 20))))
+    into = PipelineFolder(tmp_path, f"{shop.name}_in", rabbitmq.url(), target_db.url)
+    into.write_config(source={"url": rabbitmq.url(), "exchange": shop.name}).write_rules("public.t")
+    instances = [Running(tmp_path, number, ("run",), None, ()) for number in (1, 2)]
+    try:
+        until(lambda: target_db.value("SELECT count(*) FROM t") == 20, limit=60, what="the first rows")
+        dies_behind_the_first_mark(first, lambda: first.clear(ROUTE, ROUTE))
+        second = shop.begun()
+        second.clear(ROUTE, ROUTE)
+        second.apply(batch(200, rows("I", pairs(30, 20))))
+        found = "SELECT min(id), max(id), count(*) FROM t"
+        until(lambda: target_db.query(found) == [(30, 49, 20)], limit=60, what="both are behind the mark")
+        for each in instances:
+            assert not each.ended, each.output()
+    finally:
+        for each in instances:
+            each.kill()
