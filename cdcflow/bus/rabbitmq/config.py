@@ -73,8 +73,8 @@ class SourceConfig(Decoding):
         default=5000,
         ge=1,
         le=65535,
-        description="Messages of a queue that are read ahead of what is durable, and that stay in it while they may come"
-        " again.",
+        description="Messages of a queue that are read ahead of what is durable, and that stay in it while they may"
+        " come again.",
     )
     ca: str | None = Field(default=None, description=_CA)
     certificate: str | None = Field(default=None, description=_CERTIFICATE)

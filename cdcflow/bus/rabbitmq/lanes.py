@@ -10,7 +10,7 @@ from typing import Any
 from cdcflow.bus.formats import MEETING, SCHEMA, Format, Stamp, Stamps, Writer
 from cdcflow.bus.rabbitmq.doubts import MARKED, OF_NO_TRANSACTION, TRUNCATION
 from cdcflow.bus.rabbitmq.layout import Layout, routing_key
-from cdcflow.bus.rabbitmq.notes import OpenMark
+from cdcflow.bus.rabbitmq.marks import OpenMark
 from cdcflow.bus.rabbitmq.publisher import Publisher
 from cdcflow.codecs.amqpframes_cy import entry
 from cdcflow.codecs.amqpframes_cy import short as short_string

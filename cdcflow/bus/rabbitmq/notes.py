@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -16,6 +14,7 @@ from pika import spec
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.doubts import MARK, PLACE
 from cdcflow.bus.rabbitmq.layout import LAYOUT, Noted, own_key, read_layout
+from cdcflow.bus.rabbitmq.marks import OpenMark, read_mark
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
 from cdcflow.bus.rabbitmq.wire import Event, Wire, short
 from cdcflow.bus.shapes import Shapes
@@ -40,33 +39,6 @@ _QUIET_SECONDS: Final = 0.3
 _TRIES: Final = 5
 _CANCEL: Final = spec.Basic.Cancel.INDEX
 _CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
-
-
-@dataclass(frozen=True, slots=True)
-class OpenMark:
-    """A mark that some partitions may have and others not. table: whose. repeated: whether the stream repeats it under
-    the same name: it is that of a transaction whose position is known."""
-
-    name: str
-    table: str
-    repeated: bool
-
-    def note(self) -> bytes:
-        """The mark as the notes have it."""
-        return json.dumps({"name": self.name, "table": self.table, "repeated": self.repeated}).encode()
-
-    def header(self, partitions: int) -> bytes:
-        """The name as messages carry it."""
-        return f"{self.name}/{partitions}".encode()
-
-
-def read_mark(text: bytes) -> OpenMark | None:
-    """Read what `OpenMark.note` wrote; None where no mark is open."""
-    try:
-        said = json.loads(text)
-        return OpenMark(str(said["name"]), str(said["table"]), bool(said["repeated"]))
-    except (ValueError, TypeError, KeyError):
-        return None
 
 
 def read_stream(
@@ -278,7 +250,6 @@ __all__ = [
     "KEY",
     "OPEN_MARK",
     "Notes",
-    "OpenMark",
     "post",
     "read_stream",
     "stream_end",

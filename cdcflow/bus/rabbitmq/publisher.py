@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,14 +11,12 @@ from uuid import uuid4
 
 from pika import spec
 
-from cdcflow.bus.formats import MEETING
 from cdcflow.bus.rabbitmq import claim
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.confirms import Confirms
 from cdcflow.bus.rabbitmq.doubts import (
     LOST,
     MARK,
-    MARKED,
     MOST_NUMBERS,
     NUMBER_BITS,
     PLACE,
@@ -42,7 +38,8 @@ from cdcflow.bus.rabbitmq.layout import (
     own_key,
     session_key,
 )
-from cdcflow.bus.rabbitmq.notes import KEY, OPEN_MARK, Notes, OpenMark
+from cdcflow.bus.rabbitmq.marks import FIRST, OpenMark
+from cdcflow.bus.rabbitmq.notes import KEY, OPEN_MARK, Notes
 from cdcflow.bus.rabbitmq.refusals import PRECONDITION_FAILED, Large, Refused, too_large, translate
 from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS, Wire, connect, decoded
 from cdcflow.codecs.amqpframes_cy import ACK, NACK, RETURN, AmqpError, entry, frame
@@ -314,13 +311,8 @@ class Publisher:
         """Write a mark that was interrupted once more, under its name, to all partitions: nothing happens there. Those
         that have it know the name."""
         log.info("a mark that only some partitions may have is written again", mark=mark.name)
-        keys = [session_key(number) for number in range(self.layout.partitions)]
-        extras = {0: [(MEETING, mark.header(self.layout.partitions))]}
-        for number in range(self.layout.partitions):
-            starts, hashes = array("I", (0, 1)).tobytes(), number.to_bytes(4, sys.byteorder)
-            fixed = (short_string(b"application/json"), b"")
-            part = (starts, [None], [None], hashes, MARKED, extras, bytes(4), bytes(4), bytes(4), keys, fixed)
-            self.publish(bytes(4), {0: part}, [(b"", b"", 0)])
+        for parts in mark.parts(self.layout.partitions):
+            self.publish(FIRST, parts, [(b"", b"", 0)])
         self._note_mark(None)
 
     def _note_mark(self, mark: OpenMark | None) -> None:
