@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from cdcflow import registry, rules
-from cdcflow.errors import ConfigError, UsageError
+from cdcflow.errors import ConfigError
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Rows, Truncate
 from cdcflow.model.context import Context
 from cdcflow.model.frame import DELETE, INSERT, UNCHANGED, UPDATE, Cell, RowBatch
@@ -113,13 +113,13 @@ def read_as(
     """As `read`, for the tables and columns that a pipeline's rules keep.
 
     Where the pipeline's publication exists, it is used and nothing is made but the slot that ends with the
-    connection; the pipeline's own slot is never touched. A bus is read by a group of its own, from its end on; with
-    `until_caught_up` all that it holds.
+    connection; the pipeline's own slot is never touched. A bus is read as `SharedSource.onlooker` says, from its
+    end on; with `until_caught_up` all that it holds.
     """
     source = registry.open_source(config)
     with _closing(source):
         if is_shared(source):
-            yield from _of_bus(config, tables, until_caught_up=until_caught_up, stop=stop)
+            yield from _of_bus(cast("SharedSource", source), config, tables, until_caught_up=until_caught_up, stop=stop)
             return
         if not source.prepared():
             options = config.source.options.model_copy(update={"slot": None, "publication": None})
@@ -162,17 +162,9 @@ class _Onlooker:
 
 
 def _of_bus(
-    config: Config, tables: Sequence[str], *, until_caught_up: bool, stop: threading.Event | None
+    bus: SharedSource, config: Config, tables: Sequence[str], *, until_caught_up: bool, stop: threading.Event | None
 ) -> Generator[Event, None, None]:
-    options, name = config.source.options, _own_name()
-    if "group" not in type(options).model_fields:
-        raise UsageError(
-            "what waits in a queue cannot be looked at without taking it",
-            at=f"source {config.source.address}",
-            do="read where the messages come from: cdcflow read with the publisher's configuration",
-        )
-    own = options.model_copy(update={"group": name, "start": "earliest" if until_caught_up else "latest"})
-    source: SharedSource = config.source.connector.open(own, replace(config.context, pipeline=name))
+    source = bus.onlooker(_own_name(), from_start=until_caught_up)
 
     def router(table: Table) -> Route | None:
         route = config.rules.route(table)

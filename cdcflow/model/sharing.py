@@ -128,6 +128,17 @@ class SharedSource(Protocol):
         it is made by whoever gets its first rows.
         """
 
+    def onlooker(self, name: str, *, from_start: bool) -> SharedSource:
+        """Return the bus as somebody sees it who stands beside: what is read there is taken from nobody, and `teardown`
+        removes what was made for it.
+
+        name: what it calls itself; nobody else does. from_start: it begins with the oldest message that the bus holds,
+        else behind the newest.
+
+        Raises:
+            UsageError: this bus keeps nothing that could be read so; says what to do.
+        """
+
     def request(self, tables: Sequence[str]) -> list[str]:
         """Ask the publisher for a new copy of tables (`schema.table` on the bus); return a line for each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -130,6 +131,11 @@ class KafkaSource:
     def placed(self, tables: Sequence[Table]) -> list[Table]:
         """As `SharedSource.placed`."""
         return placed(self.shapes, tables)
+
+    def onlooker(self, name: str, *, from_start: bool) -> KafkaSource:
+        """As `SharedSource.onlooker`: a group of its own."""
+        own = self.config.model_copy(update={"group": name, "start": "earliest" if from_start else "latest"})
+        return KafkaSource(own, replace(self._context, pipeline=name))
 
     def end(self) -> Position:
         """As `SharedSource.end`."""

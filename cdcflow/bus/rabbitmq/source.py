@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pika import spec
 
@@ -65,11 +66,13 @@ class RabbitSource:
 
     engine = "rabbitmq"
 
-    def __init__(self, config: Config, where: Address, context: Context) -> None:
+    def __init__(self, config: Config, where: Address, context: Context, *, seat: str = "") -> None:
+        """seat: what an onlooker of streams adds to the names of what it makes."""
         self._config, self._where, self._context = config, where, context
         self.address = where.text
         self._exchange = config.exchange or context.pipeline
         self._base = group_base(self._exchange, config.group)
+        self._own = f"{self._base}.{seat}" if seat else self._base
         self._notes = Notes(where, self._exchange, Layout(self._exchange, "quorum", 1).notes, SourceUnavailable)
         self._format: Format | None = None
         self._made: set[str] = set()  # queues that were not there
@@ -113,6 +116,23 @@ class RabbitSource:
             self._make(wire, channel, noted)
             return Waiting(frozenset(names))
 
+    def onlooker(self, name: str, *, from_start: bool) -> RabbitSource:
+        """As `SharedSource.onlooker`: streams are read from where they are, and a group of its own gets the messages of
+        queues from now on."""
+        own = self._config.model_copy(update={"exchange": self._exchange, "start": "first" if from_start else "next"})
+        context = replace(self._context, pipeline=name)
+        with self._connected() as (wire, _):
+            kind = self._noted(wire).kind
+        if kind == "stream":
+            return RabbitSource(own, self._where, context, seat=name)
+        if from_start:
+            raise UsageError(
+                "what waits in a queue cannot be looked at without taking it",
+                at=f'exchange "{self._exchange}", {self.address}',
+                do="read what is published from now on: without --until-caught-up",
+            )
+        return RabbitSource(own.model_copy(update={"group": name}), self._where, context)
+
     def join(self, claims: Claims, router: Router, known: Mapping[int, Route]) -> RabbitStream:
         """As `SharedSource.join`.
 
@@ -142,6 +162,7 @@ class RabbitSource:
                 made, self._made = self._made, set()
                 asked = Asked(
                     self._base,
+                    self._own,
                     noted.partitions,
                     stream,
                     config.start,
@@ -150,7 +171,7 @@ class RabbitSource:
                     prefetch=config.prefetch,
                     unread_bytes=budget,
                 )
-                letters = DeadLetters(self._where, self._exchange, f"{self._base}.dead_letters")
+                letters = DeadLetters(self._where, self._exchange, f"{self._own}.dead_letters")
                 return RabbitStream(wire, asked, reading, letters, claims, self._where, self._exchange)
             except BaseException:
                 wire.close()
@@ -174,10 +195,10 @@ class RabbitSource:
             queues = [queue_name(self._base, number) for number in range(count)]
             if noted is None or noted.kind == "stream":
                 queues = []
-            else:  # or the publisher would take them for lost
+            elif self._base in noted.bases:  # or the publisher would take them for lost
                 note = [(KEY, GIVEN_UP + self._base.encode())]
                 post(wire, channel, self._exchange, NOTES_KEY, note)
-            for queue in [*queues, f"{self._base}.dead_letters"]:
+            for queue in [*queues, f"{self._own}.dead_letters"]:
                 try:
                     look(wire, channel, queue)
                 except Refused as refused:

@@ -52,6 +52,7 @@ class Asked:
     """How a group is read."""
 
     base: str
+    seats: str  # what the names of the instances' locks begin with
     partitions: int
     stream: bool
     start: str  # first | next
@@ -87,7 +88,7 @@ class RabbitStream:
         self._counts: dict[str, int] = {}
         self._counted_at = 0.0
         self._control = wire.channel()
-        self._members = Members(wire, asked.base, asked.partitions)
+        self._members = Members(wire, asked.seats, asked.partitions)
         self._asking = Asking(wire, address, exchange, asked.base, asked.partitions)
 
     # -- the port
