@@ -25,6 +25,9 @@ from cdcflow.model.copy import TableRecord, TableState
 from cdcflow.model.ports import Source, Store, Target
 from cdcflow.model.position import Shares
 from cdcflow.model.sharing import SharedSource, SharedStore, is_shared
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
 
 
 class Pipeline:
@@ -254,6 +257,8 @@ class Pipeline:
         again: Again | None = None,
     ) -> Report:
         config = self.config
+        if config.every_table:
+            log.warning("no rules are given: every table of the source is published", config=config.path.name)
         source = registry.open_source(config)
         if is_shared(source) and Does.FOLLOW not in does:
             raise UsageError(

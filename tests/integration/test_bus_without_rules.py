@@ -46,7 +46,7 @@ def test_every_table_is_published_to_kafka(bare: Bare, kafka: Kafka) -> None:
     target = {"url": url, "topic": "{pipeline}.{schema}.{table}", "partitions": 2}
     said = bare.call(target, "check")
     assert "none are given: every table of the source is published (2 now)" in said
-    bare.call(target, "run", "--until-caught-up")
+    assert "no rules are given: every table of the source is published" in bare.call(target, "run", "--until-caught-up")
     for table, key in (("public.t", b'{"id":1}'), ("s.u", b'{"id":2}')):
         assert [message.key for message in kafka.read(f"{bare.name}.{table}")] == [key]
     said = bare.call(target | {"url": f"{url}&acks=0"}, "run", exit_code=2)

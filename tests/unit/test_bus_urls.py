@@ -46,6 +46,7 @@ def test_the_query_of_an_amqp_url_names_certificates_as_other_clients_do() -> No
     ("query", "said"),
     [
         ("heartbeat=hunter", "the URL of a RabbitMQ broker has no parameter heartbeat"),
+        ("#hunter", "the URL of a RabbitMQ broker has no part behind a `#`"),
         ("cacertfile=hunter", "the parameter cacertfile of the URL is there twice"),
     ],
 )

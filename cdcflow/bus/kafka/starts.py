@@ -152,6 +152,6 @@ class Starts:
             at=self._at,
             why=why,
             do="delete the topic and have its publisher copy the tables again (cdcflow resync): that makes it with a"
-            " truncate first; then start once more. Behind another publisher than cdcflow, empty the tables in the"
-            " target, then cdcflow teardown, and start once more",
+            " truncate first (not with `signals: none`); then start once more. Behind another publisher than cdcflow,"
+            " empty the tables in the target, then cdcflow teardown, and start once more",
         )

@@ -131,8 +131,8 @@ def _to_be_made(missing: Sequence[str], config: Config, broker: Mapping[str, str
         words = (
             f"will be made with {replicas} replicas on {brokers} brokers, and these want {in_sync} in sync by default"
         )
-        do = f"replication: {in_sync + 1} in the target"
-        if in_sync + 1 > brokers:
+        do = f"replication: {min(in_sync + 1, brokers)} in the target"
+        if in_sync > brokers:
             do = "start more brokers, or lower min.insync.replicas in their configuration"
         named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         yield Finding(Level.BLOCKER, "target.min_insync", named, f"{words}: no message would be taken", do)

@@ -84,8 +84,8 @@ class TopicWatch:
                     f'topic "{topic}" was made anew since it was read',
                     at=self._at,
                     why="its messages are others, under the same offsets",
-                    do="see that its publisher copies the tables into it (cdcflow resync), then start once more: it is"
-                    " read from its start",
+                    do="start once more: where it begins with its publisher's copy of the tables (cdcflow resync makes"
+                    " one), it is read from its start",
                 )
         changed = topics != sorted(self._ids)
         self._ids = {topic: ids.get(topic, "") for topic in topics}

@@ -54,7 +54,10 @@ def parse(
     except ValueError as error:
         raise ConfigError("the URL of the broker cannot be read", why=str(error)) from None
     files = {"ca": ca, "certificate": certificate, "private_key": private_key}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True) + [("#", "")] * bool(parts.fragment):
+    if parts.fragment:
+        do = "write a `#` that belongs to the password or the virtual host as %23"
+        raise ConfigError("the URL of a RabbitMQ broker has no part behind a `#`", do=do)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
         key = _PARAMETERS.get(name)
         if key is None:
             raise ConfigError(
@@ -63,7 +66,8 @@ def parse(
                 do="write other settings as keys beside `url:`; docs/config.md lists those that there are",
             )
         if files[key] is not None:
-            raise ConfigError(f"the parameter {name} of the URL is there twice", do=f"keep it, or `{key}:`")
+            do = f"name the file once: as {name} in the URL, or under `{key}:`"
+            raise ConfigError(f"the parameter {name} of the URL is there twice", do=do)
         files[key] = value
     path = unquote(parts.path[1:])
     login = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))

@@ -153,7 +153,7 @@ class Session:
         for name, at in moved.items():
             done = self.connection.execute(_ADVANCE_SHARE, (at.place, now, pipeline, name, at.epoch, at.place))
             if done.rowcount != 1:
-                raise fenced(self._at, f"share {name} was taken over")
+                raise fenced(self._at, f"share {name} was taken over, or is further by now")
 
     def fence(self, pipeline: str, epoch: int) -> None:
         """Make sure that the lease is still ours. Raises Fenced."""
