@@ -117,6 +117,50 @@ def test_alter_that_is_logged_in_two_phases_is_followed_once(made: Pair) -> None
     assert made.there("other") == [(1,)]
 
 
+@pytest.mark.parametrize("made", ["mariadb-postgres"], indirect=True)
+def test_rows_that_are_written_while_a_column_is_added_in_two_phases_have_the_shape_of_before(made: Pair) -> None:
+    """They stand between the two events of the ALTER, which lets others write. Of several, one meets some."""
+    made.source.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT seq, seq FROM seq_1_to_50000;"
+    )
+    made.run()
+    ended, number = threading.Event(), 100_000
+
+    def write() -> None:
+        nonlocal number
+        with made.source.connect() as writer:
+            while not ended.is_set():
+                number += 1
+                rows(writer, f"INSERT INTO t (id, v) VALUES ({number}, 1); UPDATE t SET v = v + 1 WHERE id = {number}")
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    added: list[str] = []
+
+    def met() -> bool:
+        added.append(f"w{len(added)}")
+        statement = f"ALTER TABLE t ADD COLUMN {added[-1]} int NOT NULL DEFAULT 7 FIRST, FORCE"
+        made.source.execute(f"SET SESSION binlog_alter_two_phase = 1; {statement}, ALGORITHM = INPLACE, LOCK = NONE")
+        return between(made, "START ALTER", "COMMIT ALTER")
+
+    try:
+        until(met, limit=30, what="rows stand between the halves of an ALTER")
+    finally:
+        ended.set()
+        writing.join()
+    made.run()
+    assert "copied again" not in "".join(made.outputs)
+    columns = ", ".join(["id", "v", *added])
+    assert made.there("t", columns) == made.source.query(f"SELECT {columns} FROM t ORDER BY 1")
+
+
+def between(made: Pair, first: str, last: str) -> bool:
+    """Return whether row events stand between the last events that hold these words."""
+    events = made.source.query(f"SHOW BINLOG EVENTS IN '{log_file(made)}'")
+    begins, ends = (max(at for at, event in enumerate(events) if word in str(event[5])) for word in (first, last))
+    return any(str(event[2]).startswith("Write_rows") for event in events[begins:ends])
+
+
 def log_file(made: Pair) -> str:
     return str(made.source.query("SHOW BINARY LOGS")[-1][0])
 
