@@ -128,6 +128,14 @@ class SqliteTarget:
             table = catalog.table(connection, table_of(route))
             if table is None or _has_index(table, columns, unique=unique):
                 return
+        # A change that adds it may still be on its way. SQLite takes a quoted name that is no column's for a text, and
+        # an index of that makes the file unreadable with the column's arrival.
+        lacking = [name for name in columns if table.column(name) is None]
+        if lacking:
+            log.info(
+                "left out an index whose columns are not here yet", table=table.name, name=index.name, columns=lacking
+            )
+            return
         with self._writing() as (_, connection):
             name = index.name
             taken = "SELECT 1 FROM sqlite_schema WHERE lower(name) = ?"
