@@ -11,7 +11,7 @@ from confluent_kafka.admin import NewPartitions
 
 from cdcflow.bus.formats import MEETING, SCHEMA
 from tests.integration.kafka_pairs import Through, through
-from tests.servers.database import Database, same
+from tests.servers.database import Database, is_same, same
 from tests.servers.kafka_server import Kafka
 from tests.servers.kafka_topics import Message
 from tests.servers.waiting import until
@@ -144,3 +144,52 @@ def test_columns_that_are_added_need_no_waiting(between: Make) -> None:
     assert marks(way) == []
     way.apply()
     same(way.source, way.target, "t")
+
+
+def test_who_is_away_at_a_mark_for_too_long_does_not_set_back_what_another_has_read_since(
+    tmp_path: Path, kafka: Kafka, source_db: Database, target_db: Database
+) -> None:
+    """An instance stops at a mark; another passes it, reads on and leaves; then the first one wakes."""
+    quick = {"session.timeout.ms": 1500, "heartbeat.interval.ms": 300}
+    into = {"protocol": "classic", "properties": quick}
+    way = through(tmp_path, kafka, source_db, target_db, partitions=2, into=into)
+
+    def places() -> dict[str, int]:
+        return dict(way.target.query("SELECT share, place FROM cdcflow.shares"))
+
+    def owners() -> dict[str, str]:
+        return dict(way.target.query("SELECT share, owner ->> 'process' FROM cdcflow.shares"))
+
+    try:
+        way.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT generate_series(1, 40), 0")
+        way.publish()
+        sleeper = way.instance()
+        until(lambda: is_same(way.source, way.target, "t"), limit=60)
+        other = way.instance()
+        until(lambda: len(set(owners().values())) == 2, limit=60, what="each has a share")
+        topic = way.topic("public.t")
+        mine = next(share for share, owner in owners().items() if owner == str(sleeper.pid))
+        number = int(mine.rpartition("/")[2])
+        kafka.produce(topic, None, None, [(MEETING, "m1/2")], number)
+        until(lambda: way.target.query("SELECT share FROM cdcflow.meetings") == [(mine,)], what="it waits at the mark")
+        sleeper.pause()
+        until(lambda: owners()[mine] == str(other.pid), limit=60, what="its share is taken over")
+        kafka.produce(topic, None, None, [(MEETING, "m1/2")], 1 - number)
+        until(lambda: way.target.query("SELECT share FROM cdcflow.meetings") == [("",)], limit=60, what="it is over")
+        way.source.execute("UPDATE t SET v = 1")
+        way.publish()
+        until(lambda: is_same(way.source, way.target, "t"), limit=60)
+        other.terminate()
+        assert other.wait() == 0, other.log()
+        before = places()
+        sleeper.resume()
+        until(lambda: set(owners().values()) == {str(sleeper.pid)}, limit=60, what="the first one has both")
+        way.source.execute("UPDATE t SET v = 2 WHERE id % 2 = 0; DELETE FROM t WHERE id % 5 = 0")
+        way.publish()
+        until(lambda: is_same(way.source, way.target, "t"), limit=60)
+        assert all(places()[share] > place for share, place in before.items())
+        assert not sleeper.ended, sleeper.log()
+    finally:
+        for each in way.running:
+            each.resume()
+        way.end()
