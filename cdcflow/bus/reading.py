@@ -356,10 +356,16 @@ class Reading:
         """
         if self._order or any(not isinstance(step, SchemaChange) for step in self._steps):
             raise _TakeFirst
-        route = self._router(table)
-        assert route is not None
-        self._steps.append(SchemaChange(state.route, route))
-        state.route = route
+        now = state.route.source
+        shapes = self._catalogue.between(now, table)
+        if not any(_came_back(now, each, table) for each in shapes):
+            shapes = []
+        shapes.append(table)
+        for shape in shapes:
+            route = self._router(shape)
+            if route is not None:
+                self._steps.append(SchemaChange(state.route, route))
+                state.route = route
         for lane in state.lanes:
             self._point(state, lane)
 
@@ -392,6 +398,12 @@ class Reading:
         if not self._dead_letters:
             raise found from None
         self.letters.append(Letter(topic, share, place, key, value, headers or (), found))
+
+
+def _came_back(old: Table, between: Table, new: Table) -> bool:
+    """Return whether a column was dropped and one of its name added: no value of the first is one of the second."""
+    names = set(old.column_names) & set(new.column_names)
+    return not names <= set(between.column_names)
 
 
 def _keyed(table: Table, known: Table) -> Table:

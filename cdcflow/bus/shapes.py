@@ -27,6 +27,9 @@ class Catalogue(Protocol):
     def newest(self) -> list[Table]:
         """Return each table's newest shape, as far as the bus has been read."""
 
+    def between(self, old: Table, new: Table) -> list[Table]:
+        """Return the shapes that the table had between these two, in their order, as far as the bus has been read."""
+
     def placed(self, table: Table) -> Table:
         """Return a shape that was read at another time, with a `version` that compares with those that are here. Where
         it was read elsewhere (another publisher wrote it, or its record was lost), all that is told here is newer: 0.
@@ -78,6 +81,11 @@ class Shapes:
             if there is None or there.version < table.version:
                 found[table.name] = table
         return [found[name] for name in sorted(found)]
+
+    def between(self, old: Table, new: Table) -> list[Table]:
+        """As `Catalogue.between`."""
+        ours = [table for table in list(self._known.values()) if table.name == new.name]
+        return sorted((each for each in ours if old.version < each.version < new.version), key=lambda one: one.version)
 
     def placed(self, table: Table) -> Table:
         """As `Catalogue.placed`. It was read elsewhere if its record is not here, or is an earlier one."""

@@ -12,6 +12,7 @@ from tests.integration.kafka_pairs import Through, through
 from tests.servers.commands import Commands, PipelineFolder
 from tests.servers.database import Database, same
 from tests.servers.kafka_server import Kafka
+from tests.servers.mysql_database import MysqlDatabase
 from tests.servers.waiting import until
 
 Make = Callable[..., Through]
@@ -91,3 +92,24 @@ def test_the_shapes_of_another_publisher_are_newer_than_what_the_first_one_told(
     commands.call("run", "--until-caught-up", exit_code=0)
     way.apply()
     same(way.source, way.target, "t")
+
+
+def test_a_column_that_is_dropped_and_added_again_has_none_of_its_old_values(
+    tmp_path: Path, kafka: Kafka, mysql_source_db: MysqlDatabase, target_db: Database
+) -> None:
+    """No row had the shape in between, so no message tells of it but its record."""
+    source, wanted = mysql_source_db, [(1, None), (2, 6), (3, None), (4, None)]
+    way = through(tmp_path, kafka, source, target_db, partitions=3, match=f"{source.name}.*")
+    try:
+        source.execute("CREATE TABLE t (id int PRIMARY KEY, c int)")
+        source.execute("INSERT INTO t VALUES (1, 5), (3, 5), (4, 5)")
+        way.publish()
+        source.execute("ALTER TABLE t DROP c")
+        source.execute("ALTER TABLE t ADD c int")
+        source.execute("INSERT INTO t VALUES (2, 6)")
+        way.publish()
+        way.apply()
+        assert [tuple(row) for row in source.query("SELECT id, c FROM t ORDER BY id")] == wanted
+        assert target_db.query(f'SELECT id, c FROM "{source.name}".t ORDER BY id') == wanted
+    finally:
+        way.end()

@@ -193,6 +193,21 @@ def test_rows_of_an_older_shape_go_where_their_columns_are_by_now() -> None:
     assert frame.names == ("id", "a", "b")
 
 
+def test_a_name_that_came_back_for_another_column_is_away_in_between() -> None:
+    """Of the shape without it no row may have come, or none in this share yet."""
+    again = table("id", "v", numbers=(1, 3))
+    bus = Bus((TWO, "two"), (table("id"), "one"), (again, "again"))
+    bus.bring(said("c", {"id": 1, "v": "a"}), "two")
+    bus.reading.take()
+    bus.bring(said("c", {"id": 2, "v": "b"}), "again")
+    without, with_, rows = bus.reading.take()[0]
+    assert isinstance(without, SchemaChange)
+    assert isinstance(with_, SchemaChange)
+    assert [each.new.source.column_names for each in (without, with_)] == [("id",), ("id", "v")]
+    assert with_.old is without.new
+    assert isinstance(rows, Rows)
+
+
 def test_rows_of_two_shapes_in_one_share_are_never_in_one_step() -> None:
     bus = Bus((TWO, "two"), (THREE, "three"))
     bus.bring(said("c", {"id": 9, "v": "a", "w": "x"}), "three", share="t/1")

@@ -77,6 +77,10 @@ class TopicsOfShapes:
         self.refresh()
         return self._shapes.newest()
 
+    def between(self, old: Table, new: Table) -> list[Table]:
+        """As `Catalogue.between`."""
+        return self._shapes.between(old, new)
+
     def placed(self, table: Table) -> Table:
         """As `Catalogue.placed`."""
         return self._shapes.placed(table)

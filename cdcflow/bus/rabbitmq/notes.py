@@ -223,6 +223,10 @@ class Notes:
         """As `bus.shapes.Catalogue.newest`."""
         return self._shapes.newest()
 
+    def between(self, old: Table, new: Table) -> list[Table]:
+        """As `bus.shapes.Catalogue.between`."""
+        return self._shapes.between(old, new)
+
     def placed(self, table: Table) -> Table:
         """As `bus.shapes.Catalogue.placed`."""
         return self._shapes.placed(table)
