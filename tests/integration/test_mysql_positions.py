@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,12 +257,15 @@ def test_position_that_the_older_command_has_no_room_for_is_gone_on_from_without
 ) -> None:
     """Beyond 4 GB of a file, which is 100 bytes here: it is read from its head, and what was applied is passed over."""
     flow = flow_of("mysql", "9.7", settings={"gtid-mode": "OFF", "enforce-gtid-consistency": "OFF"})
-    asked = []
+    asked: list[tuple[int, int]] = []
+    behind: list[str] = []  # what is executed when the place is known
     place = log.BinlogConnection._place
 
     def placed(self: Any, start: Binlog, server: str) -> Any:
         found = place(self, start, server)
         asked.append((found[0][1], start.offset))
+        while behind:
+            flow.source.execute(behind.pop())
         return found
 
     def run() -> None:
@@ -292,8 +296,32 @@ def test_position_that_the_older_command_has_no_room_for_is_gone_on_from_without
     assert asked
     assert {begin for begin, _ in asked} == {4}
     assert all(offset > 100 for _, offset in asked)
-    # Nor is anything from before shown to who looks from now on.
-    assert list(read(flow.source.url, until_caught_up=True)) == []
+    # Nor is anything from before shown to who looks from now on, or keeps what follows from being shown.
+    behind.append("INSERT INTO t (id, x) VALUES (7, 'seven')")
+    with closing(read(flow.source.url)) as events:
+        found = next(events)
+    assert (found.op, found.after) == ("insert", {"id": 7, "x": "seven", "w": 5})
+    behind.append("INSERT INTO t (id, x) VALUES (8, 'eight')")
+    run()
+
+
+def test_log_that_goes_on_under_another_name_is_gone_on_with(flow_of: Callable[..., Flow]) -> None:
+    """Its numbers begin again."""
+    flow = flow_of("mysql", "9.7")
+    for number in (4, 5):
+        flow.server.query("FLUSH BINARY LOGS")
+        flow.insert(number)
+    flow.caught_up()
+    flow.server.stop()
+    flow.server.change({"log-bin": "another"})
+    flow.server.start()
+    assert flow.server.query("SHOW BINARY LOGS")[-1][0] == "another.000001"
+    flow.insert(6)
+    flow.source.execute("UPDATE t SET v = 'new' WHERE id = 1")
+    flow.caught_up()
+    assert "another.000001:" in str(flow.target.value("SELECT position FROM cdcflow.checkpoints"))
+    flow.insert(7)
+    flow.caught_up()
 
 
 @both_engines

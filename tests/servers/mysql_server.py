@@ -160,6 +160,10 @@ class MysqlServer:
         for name, value in settings.items():
             self.query(f"SET GLOBAL {name} = {value}")
 
+    def change(self, settings: Mapping[str, str]) -> None:
+        """Change options of its command line, which count from its next start on."""
+        self._settings += [f"--{name}={value}" for name, value in settings.items()]  # the last one counts
+
     def create_user(self, name: str, password: str = "", grants: Iterable[str] = ()) -> str:
         """Create a login for loopback with privileges such as `REPLICATION SLAVE ON *.*`; return its URL."""
         create_user(self.query, name, password, grants)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cdcflow.codecs.binlog_cy import Decoder
@@ -48,14 +48,15 @@ class Followed:
         self.tables = dict(tables)
         self._rules, self._shapes, self._decoder, self._reach, self._at = rules, shapes, decoder, reach, at
         self._frames: dict[int, tuple[Route, tuple[str, ...]]] = {}
-        self._latest: dict[int, tuple[Follow, tuple[str, ...], int, object]] = {}  # each table's frame
+        # Each table's frame, and up to where it passes rows over.
+        self._latest: dict[int, tuple[Follow, tuple[str, ...], int, object]] = {}
 
     def define(self, found: tablemap.TableMap, body: bytes, *, xa: bool) -> Recopy | None:
         """Say what becomes of the rows of a table that is met anew.
 
         Returns:
-            The step that gives the table up, where its rows cannot be read with the shape that we know; nothing is
-            defined then.
+            The step that gives the table up, where its rows cannot be read with the shape that we know; they are
+            passed over then. In an XA transaction it counts when that has ended (`due`).
         """
         follow = self.tables.get(table_id(found.name))
         if follow is None:
@@ -69,15 +70,19 @@ class Followed:
         typed = self._rules.typed_documents
         shaped = tablemap.shape(found, follow.route, self._shapes.charsets, typed_documents=typed)
         if isinstance(shaped, str):
-            self._give_up(follow.route.source.id)
+            if xa:  # nobody may want them, or it, and what stands behind them may have the shape that we know
+                self._decoder.define(found.number, body, None, None, self._decoder.serial() + 1)
+            else:
+                self._decoder.define(found.number, body, None, None, 0)
+                self._give_up(follow.route.source.id)
             return Recopy(follow.route, shaped)
         row_shape, names = shaped
         row_shape.lean = bool(follow.route.key)
         latest = self._latest.get(follow.route.source.id)
-        if latest is None or latest[0] is not follow or latest[1] != names:
+        if latest is None or latest[0] is not follow or latest[1:3] != (names, skip):
             number, frame = self._decoder.frame(len(names), skip, self._reach.serial(follow.idempotent_until))
             self._frames[number] = (follow.route, names)
-            self._latest[follow.route.source.id] = follow, names, number, frame
+            self._latest[follow.route.source.id] = follow, names, skip, frame
         else:  # the server gives the same table another number whenever it opens it anew
             *_, frame = latest
         self._decoder.define(found.number, body, frame, row_shape, 0)
@@ -100,8 +105,24 @@ class Followed:
         """Return up to where a table's rows are passed over: what stands before the start may be read again."""
         return max(self._reach.serial(follow.skip_until), self._reach.start)
 
-    def due(self, rows: Rows, serial: int) -> Rows:
-        """Return the rows without those of tables whose copy was made behind the commit at `serial`."""
+    def due(self, steps: Iterable[Step], serial: int) -> list[Step]:
+        """Return the steps of an XA transaction without those for tables whose copy was made behind its end at
+        `serial`; none where that stands before the start. Tables that they give up are given up."""
+        found: list[Step] = []
+        for step in steps:
+            if isinstance(step, Rows):
+                rows = self._due(step, serial)
+                if rows.frames:
+                    found.append(rows)
+            elif isinstance(step, Recopy):
+                follow = self.tables.get(step.route.source.id)
+                if follow is not None and self._skip(follow) <= serial:
+                    self._give_up(step.route.source.id)
+                    self._decoder.forget()
+                    found.append(step)
+        return found
+
+    def _due(self, rows: Rows, serial: int) -> Rows:
         kept: dict[int, RowBatch] = {}
         for number, frame in rows.frames.items():
             follow = self.tables.get(frame.route.source.id)

@@ -240,6 +240,6 @@ def _shown(gtids: str) -> str:
     """Return a set as a message shows it: whole, or its beginning, and then the log has all of it."""
     if len(gtids) <= _SHOWN:
         return gtids
-    log.warning("transactions are missing, all of them are", gtids=gtids)
+    log.warning("all transactions that are missing", gtids=gtids)
     cut = max(gtids.rfind(mark, 0, _SHOWN) for mark in ",:")  # not within a number
     return f"{gtids[:cut]} ... ({len(gtids)} characters; the log line above has all of them)"

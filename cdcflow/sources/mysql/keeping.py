@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,6 +20,10 @@ from cdcflow.sources.mysql.position import DOUBT, Binlog
 
 # A pipeline that is down over a weekend must find its place again.
 SHORTEST_KEEPING_SECONDS: Final = 3 * 86400
+
+# What MySQL's setting can be at most, and MariaDB's, which counts in seconds or in days.
+LONGEST_KEEPING_SECONDS: Final = 4_294_967_295
+LONGEST_KEEPING_DAYS: Final = 99
 
 # Of the time that a log file is kept, what may be used up before `check` warns.
 MOST_USED: Final = 0.5
@@ -46,7 +51,7 @@ def settings(server: Server) -> Iterator[Finding]:
         yield Finding(Level.NOTE, name, _EXPIRY, found)
     elif kept < SHORTEST_KEEPING_SECONDS:
         found = f"{kept:.0f} s: a pipeline that is down for longer loses its place and copies everything again"
-        yield Finding(Level.WARNING, name, _EXPIRY, found, server.set(_EXPIRY, "604800"))
+        yield Finding(Level.WARNING, name, _EXPIRY, found, longer(server, 604800))
     else:
         yield Finding(Level.OK, name, _EXPIRY, f"{_time(kept)} of log are kept for a pipeline that is down")
     limit = server.number("max_binlog_total_size")
@@ -80,7 +85,7 @@ def outlook(
         return [Finding(Level.OK, "source.expiry", "position", found)]
     when = f"in {_time(left)}" if left > 0 else "at any time now"
     found = f"log file {needed} is needed, and will be purged {when}: {_EXPIRY} is {kept:.0f}"
-    do = f"let the pipeline run; or {server.set(_EXPIRY, str(round(max(kept * 4, SHORTEST_KEEPING_SECONDS))))}"
+    do = f"let the pipeline run; or {longer(server, max(kept * 4, SHORTEST_KEEPING_SECONDS))}"
     return [Finding(Level.WARNING, "source.expiry", "position", found, do)]
 
 
@@ -112,6 +117,14 @@ def _began(url: str, reader: tuple[str, int], head: Binlog) -> float | None:
         return None
     finally:
         connection.close()
+
+
+def longer(server: Server, wanted: float) -> str:
+    """Return the statement by which the log is kept for so many seconds, or for as many as the server can."""
+    if server.number(_EXPIRY) < 0:  # MariaDB before 10.6
+        return server.set("expire_logs_days", str(min(math.ceil(wanted / 86400), LONGEST_KEEPING_DAYS)))
+    longest = LONGEST_KEEPING_SECONDS if server.mysql else LONGEST_KEEPING_DAYS * 86400
+    return server.set(_EXPIRY, str(min(round(wanted), longest)))
 
 
 def _time(length: float) -> str:

@@ -60,8 +60,8 @@ class MysqlStream:
         self._cut = False  # pieces of the open transaction were given out
         self._unpacking: tuple[bytearray, Iterator[bytes]] | None = None  # events of a compressed transaction
         self._failure: CdcflowError | None = None
-        self._reach = Reach(self._decoder, start, server, told=server if connection.exact else server + DOUBT)
-        self._reach.place(*connection.begin)
+        told = server if connection.exact else server + DOUBT
+        self._reach = Reach(self._decoder, start, server, told=told, begin=connection.begin, at=self._at)
         self._followed = Followed(follow, rules, shapes, self._decoder, self._reach, self._at)
         self._group = Group()
 
@@ -289,12 +289,15 @@ class MysqlStream:
         one_phase, xid = self._prepared.read(body)
         self._emit_whole()
         self._collect()
-        if not one_phase:
+        if one_phase:
+            self._steps = self._followed.due(self._steps, self._decoder.serial())
+        else:
             self._prepared.limit(self._steps, self._at)
             _, begun = divmod(self._decoder.serial(), 1 << OFFSET_BITS)
             self._prepared.put(xid, self._steps, (self._reach.file, begun))
             self._steps = []
         self._end_group()
+        self._group = Group()  # the decoder begins most transactions by itself
 
     def _end_group(self) -> None:
         """End the open transaction here, and make a batch of it."""
@@ -355,9 +358,7 @@ class MysqlStream:
         self._emit_whole()  # whoever goes on from there has to read it again
         steps = self._prepared.take(xid)
         serial = self._decoder.serial()
-        if serial < self._reach.start:
-            steps = []
-        elif steps is None and commit and self._followed.tables:
+        if steps is None and commit and self._followed.tables and serial >= self._reach.start:
             self._failure = PositionLost(
                 "an XA transaction was committed that was prepared before this run began",
                 at=f"{self._at}, behind position {self._reach.end}",
@@ -365,10 +366,9 @@ class MysqlStream:
                 do="cdcflow resync --all",
             )
             return
-        if not commit:  # a table that was given up is given up
+        if not commit:  # a table that has another shape has it for those that commit, too
             steps = [step for step in steps or () if isinstance(step, Recopy)]
-        if steps:
-            self._steps += [self._followed.due(step, serial) if isinstance(step, Rows) else step for step in steps]
+        self._steps += self._followed.due(steps or (), serial)
         self._end_group()
 
     # -- tables
@@ -379,10 +379,10 @@ class MysqlStream:
         if lost is None:
             return
         self._emit_whole()
-        self._collect()
-        self._steps.append(lost)
+        if lost not in self._steps:  # the rows of each statement in a prepared transaction say so again
+            self._collect()
+            self._steps.append(lost)
         self._decoder.hold(True)
-        self._decoder.define(found.number, body, None, None, 0)
 
     # -- failures
 
