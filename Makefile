@@ -73,8 +73,8 @@ unit: $(COMPILED) ## the tests that need no server
 plain: $(INSTALLED) ## the unit tests with the hot modules as plain Python
 	CDCFLOW_CODECS=plain $(PYTEST) -q -n $(JOBS) -p tests.without_cython tests/unit $(ARGS)
 
-# The tests on servers wait for them half of the time.
-TEST_JOBS ?= $(shell echo $$(($(JOBS) * 2)))
+# The tests on servers wait for them more than half of the time.
+TEST_JOBS ?= $(shell echo $$(($(JOBS) * 5 / 2)))
 
 test: lint plain ## everything: lint, plain codecs, unit, contract, integration and crash tests on real servers
 	$(PYTEST) -n $(TEST_JOBS) --dist loadgroup tests $(ARGS)

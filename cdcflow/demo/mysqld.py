@@ -38,6 +38,8 @@ _SETTINGS: Final = {
     "character-set-server": "utf8mb4",
     "performance-schema": "0",
     "innodb-buffer-pool-size": "128M",
+    # Of the machine's requests of asynchronous I/O the servers that are there already may have all.
+    "innodb-use-native-aio": "OFF",
 }
 _OF_FLAVOUR: Final = {
     "mysql": {

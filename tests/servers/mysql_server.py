@@ -34,6 +34,9 @@ SETTINGS: dict[str, str] = {
     # Small and quick.
     "performance-schema": "0",
     "innodb-buffer-pool-size": "32M",
+    # A machine has so many requests of asynchronous I/O (fs.aio-max-nr) that two dozen servers take them all, and the
+    # next does not start.
+    "innodb-use-native-aio": "OFF",
     "key-buffer-size": "1M",
     "table-open-cache": "400",
     "table-definition-cache": "400",

@@ -155,7 +155,7 @@ def _initialise(tree: Tree, into: Path) -> None:
     asked = [*tree.server(), f"--datadir={data}", f"--tmpdir={into}"]
     if tree.flavour == "mysql":
         (into / "root.sql").write_text(MYSQL_ROOT)
-        small = ["--loose-innodb-redo-log-capacity=32M", "--loose-mysqlx=OFF"]
+        small = ["--loose-innodb-redo-log-capacity=32M", "--loose-mysqlx=OFF", "--innodb-use-native-aio=OFF"]
         _run_bootstrap(tree, [*asked, *small, "--initialize-insecure", f"--init-file={into / 'root.sql'}"], into)
         # Each server makes its own identity.
         (data / "auto.cnf").unlink()
@@ -173,6 +173,7 @@ def _initialise(tree: Tree, into: Path) -> None:
                 there = tree.share / name.replace("mariadb_", "mysql_")
             out.write(there.read_text())
     small = ["--innodb-log-file-size=8M", "--max-allowed-packet=8M", "--enforce-storage-engine="]
+    small.append("--innodb-use-native-aio=OFF")
     with script.open("rb") as statements:
         _run_bootstrap(tree, [*asked, *small, "--bootstrap"], into, statements)
 
