@@ -37,10 +37,9 @@ def test_a_broker_that_goes_away_in_the_handshake_is_away(words: str, meaning: t
     assert words in found.why
 
 
-def test_a_broker_that_goes_away_in_the_middle_of_a_login_has_not_refused_it() -> None:
-    words = (
-        "SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms:"
-    )
+@pytest.mark.parametrize("why", ["Local: Broker transport failure", "Broker: Request not valid in current SASL state"])
+def test_a_login_that_the_broker_did_not_refuse_is_tried_again(why: str) -> None:
+    words = f"SASL OAUTHBEARER mechanism handshake failed: {why}: broker's supported mechanisms:"
     error = KafkaError(KafkaError._AUTHENTICATION, words)
     assert isinstance(translate(error, at="here", reading=True), SourceUnavailable)
     noted = Noted()

@@ -80,8 +80,7 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
     named = f'topic "{topic}"' if topic else "a topic"
     if code in FENCED:
         return fenced(at, "a newer producer of the pipeline has begun")
-    # A broker that goes away in the middle of a login has not refused it.
-    if code in _LOGIN and "transport failure" not in words:
+    if code in _LOGIN and not _is_passing(words):
         do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"
         return AccessDenied("the broker refuses the login", at=at, why=words, do=do)
     if code in _DENIED:
@@ -113,6 +112,13 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
         words = re.sub(r'\bvalue "[^"]*"', "value", words)
         return ConfigError("the client refuses a setting", at=at, why=words, do="correct `properties:`, or `url:`")
     return away("the brokers cannot be used now", at=at, why=f"{error.name()}: {words}")
+
+
+def _is_passing(words: str) -> bool:
+    """Return whether a login that failed was not refused: the broker went away in the middle of it, or a token was
+    renewed when the old one had just expired, and the broker took the greeting for a login that goes on (KIP-368)."""
+    renewing = "OAUTHBEARER" in words and "not valid in current SASL state" in words
+    return renewing or "transport failure" in words
 
 
 def fenced(at: str, why: str) -> Fenced:
