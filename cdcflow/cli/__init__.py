@@ -23,8 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from cdcflow.cli import failure
     from cdcflow.cli.group import cdcflow
+    from cdcflow.ops.heap import share_arenas
 
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
+    share_arenas()
     words = list(sys.argv[1:] if argv is None else argv)
     style = failure.style_of(words)
     try:
