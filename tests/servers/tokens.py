@@ -23,6 +23,9 @@ class Issuer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.issued: list[str] = []
         self.refused = 0
+        # Set: whoever asks gets no answer, and is counted.
+        self.away = False
+        self.unanswered: list[str] = []
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -46,6 +49,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         scheme, _, login = (self.headers.get("Authorization") or "").partition(" ")
         user, _, secret = base64.b64decode(login).decode().partition(":") if scheme == "Basic" else ("", "", "")
+        if self.server.away:
+            self.server.unanswered.append(user)
+            self.close_connection = True
+            return
         if USERS.get(user) != secret or not user:
             self.server.refused += 1
             self._answer(401, {"error": "invalid_client"})

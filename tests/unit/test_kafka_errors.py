@@ -37,11 +37,34 @@ def test_a_broker_that_goes_away_in_the_handshake_is_away(words: str, meaning: t
     assert words in found.why
 
 
-@pytest.mark.parametrize("why", ["Local: Broker transport failure", "Broker: Request not valid in current SASL state"])
-def test_a_login_that_the_broker_did_not_refuse_is_tried_again(why: str) -> None:
-    words = f"SASL OAUTHBEARER mechanism handshake failed: {why}: broker's supported mechanisms:"
+@pytest.mark.parametrize(
+    "words",
+    [
+        "SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms:",
+        "SASL OAUTHBEARER mechanism handshake failed: Broker: Request not valid in current SASL state: broker's ..",
+        'SASL authentication error: {"status":"invalid_token"} (after 137ms in state AUTH_REQ)',
+        "Failed to acquire SASL OAUTHBEARER token: Failed to connect to 10.0.0.1:443 after 0 ms: Could not connect",
+        "Failed to acquire SASL OAUTHBEARER token: <html>Bad gateway</html>",
+    ],
+)
+def test_a_login_that_was_not_refused_for_good_is_tried_again(words: str) -> None:
     error = KafkaError(KafkaError._AUTHENTICATION, words)
     assert isinstance(translate(error, at="here", reading=True), SourceUnavailable)
     noted = Noted()
     noted(error)
+    noted(DOWN)
     assert noted.explains(at="here") is None
+    assert noted.words() == words
+    noted(REFUSED)
+    noted(error)
+    assert isinstance(noted.explains(at="here"), AccessDenied)
+
+
+@pytest.mark.parametrize(
+    "said", ['{"error":"invalid_client"}', '{"error" : "invalid_scope", "error_description": ".."}']
+)
+def test_an_issuer_that_says_no_is_a_refused_login(said: str) -> None:
+    words = f"Failed to acquire SASL OAUTHBEARER token: {said}"
+    found = translate(KafkaError(KafkaError._AUTHENTICATION, words), at="here")
+    assert isinstance(found, AccessDenied)
+    assert "client_secret" in found.do

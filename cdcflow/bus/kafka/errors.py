@@ -51,7 +51,7 @@ _DENIED: Final = frozenset(
         KafkaError.DELEGATION_TOKEN_AUTHORIZATION_FAILED,
     }
 )
-_LOGIN: Final = frozenset(
+LOGIN: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -59,6 +59,7 @@ _LOGIN: Final = frozenset(
         KafkaError.ILLEGAL_SASL_STATE,
     }
 )
+_ISSUER_REFUSES: Final = re.compile(r'"error"\s*:\s*"(invalid_|unauthorized_|unsupported_|access_denied)')
 
 
 def error_of(raised: KafkaException | KafkaError) -> KafkaError:
@@ -80,9 +81,8 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
     named = f'topic "{topic}"' if topic else "a topic"
     if code in FENCED:
         return fenced(at, "a newer producer of the pipeline has begun")
-    if code in _LOGIN and not _is_passing(words):
-        do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"
-        return AccessDenied("the broker refuses the login", at=at, why=words, do=do)
+    if code in LOGIN:
+        return _login(words, at, away)
     if code in _DENIED:
         do = "`cdcflow check` names each privilege that is missing, with the kafka-acls command that grants it"
         what = f"the broker does not permit this for {named}" if topic else "the broker does not permit this"
@@ -114,11 +114,27 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
     return away("the brokers cannot be used now", at=at, why=f"{error.name()}: {words}")
 
 
-def _is_passing(words: str) -> bool:
-    """Return whether a login that failed was not refused: the broker went away in the middle of it, or a token was
-    renewed when the old one had just expired, and the broker took the greeting for a login that goes on (KIP-368)."""
-    renewing = "OAUTHBEARER" in words and "not valid in current SASL state" in words
-    return renewing or "transport failure" in words
+def _login(words: str, at: str, away: type[Unavailable]) -> CdcflowError:
+    """Return what a login that failed means: a no that stays, or one that passes.
+
+    It passes where the broker went away in the middle of it; where a token was renewed when the old one had just
+    expired, which a broker takes for a login that goes on (KIP-368) or for an invalid token (RFC 7628 section 3.2.2
+    has one word for what is expired and what is wrong); and where whoever issues tokens does not answer. A no of the
+    issuer has one of the words of RFC 6749 section 5.2.
+    """
+    if "Failed to acquire" in words:
+        if _ISSUER_REFUSES.search(words):
+            do = "correct client_id, client_secret and scope in `sasl:`"
+            return AccessDenied("the issuer of tokens refuses the login", at=at, why=words, do=do)
+        do = "see that sasl.token_url is right, and that who answers there issues tokens"
+        return away("no token can be had for the brokers now", at=at, why=words, do=do)
+    if "invalid_token" in words or ("OAUTHBEARER" in words and "not valid in current SASL state" in words):
+        do = "nothing where the token had just expired; else see that the brokers trust its issuer, audience and scope"
+        return away("the broker does not take the token", at=at, why=words, do=do)
+    if "transport failure" in words:
+        return away("the broker went away while we logged in", at=at, why=words)
+    do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"
+    return AccessDenied("the broker refuses the login", at=at, why=words, do=do)
 
 
 def fenced(at: str, why: str) -> Fenced:

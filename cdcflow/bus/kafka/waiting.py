@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from cdcflow.bus.kafka.errors import AWAY, error_of, translate
+from cdcflow.bus.kafka.errors import AWAY, LOGIN, error_of, translate
 from cdcflow.errors import AccessDenied, CdcflowError, ConfigError, SourceUnavailable, TargetUnavailable
 
 ANSWER_SECONDS: Final = 20.0
@@ -19,6 +19,11 @@ ANSWER_SECONDS: Final = 20.0
 REFUSED_SECONDS: Final = 3.0
 
 T = TypeVar("T")
+
+
+def _weight(error: KafkaError) -> int:
+    """Return how much an error says of why a client is not let in."""
+    return 2 * isinstance(translate(error, at=""), (AccessDenied, ConfigError)) + (error.code() in LOGIN)
 
 
 class Noted:
@@ -30,10 +35,8 @@ class Noted:
 
     def __call__(self, error: KafkaError) -> None:
         with self._lock:
-            found = translate(error, at="")
-            known = None if self._last is None else translate(self._last, at="")
-            # That every broker is down says less than why none let us in.
-            if isinstance(found, (AccessDenied, ConfigError)) or not isinstance(known, (AccessDenied, ConfigError)):
+            # That every broker is down says less than why none let us in, and what passes less than what stays.
+            if self._last is None or _weight(error) >= _weight(self._last):
                 self._last = error
 
     def forget(self) -> None:
