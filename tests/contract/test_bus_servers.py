@@ -133,7 +133,7 @@ def outcome(kafka: Kafka, topic: str, user: str, password: str | None, mechanism
         producer.poll(0.05)
         return bool(seen) or KafkaError._AUTHENTICATION in told
 
-    until(settled, limit=30)
+    until(settled, limit=60)
     producer.purge()
     return seen[0] if seen else KafkaError._AUTHENTICATION
 
@@ -145,7 +145,7 @@ def test_a_group_goes_on_from_what_it_has_committed(kafka: Kafka) -> None:
         kafka.produce(topic, None, value)
         consumer = Consumer({**kafka.client(), "group.id": group, "auto.offset.reset": "earliest"})
         consumer.subscribe([topic])
-        message = until(lambda consumer=consumer: consumer.poll(0.1), limit=30)
+        message = until(lambda consumer=consumer: consumer.poll(0.1), limit=60)
         assert message.value() == value.encode()
         consumer.commit(message, asynchronous=False)
         consumer.close()
@@ -200,7 +200,7 @@ def test_a_memory_alarm_blocks_publishers_until_it_is_over(rabbitmq: RabbitMq) -
             connection.process_data_events(0.05)
             return on in blocked
 
-        until(told, limit=30)
+        until(told, limit=60)
     connection.close()
 
 

@@ -88,7 +88,7 @@ class Member:
                     self.rows += in_order(piece.steps)
         return piece
 
-    def until(self, condition: Callable[[], bool], limit: float = 30) -> None:
+    def until(self, condition: Callable[[], bool], limit: float = 60) -> None:
         end = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < end, f"not within {limit} s; {len(self.rows)} rows, {self.record.shares}"
@@ -173,7 +173,7 @@ def group(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Group:
     return made
 
 
-def fails(member: Member, limit: float = 30) -> CdcflowError:
+def fails(member: Member, limit: float = 60) -> CdcflowError:
     """Return the error that the member ends with."""
     end = time.monotonic() + limit
     while time.monotonic() < end:

@@ -165,7 +165,7 @@ class Reader:
             self.stream.ack(found.end)
         return found
 
-    def until(self, done: Any, limit: float = 40.0, *, ack: bool = True) -> None:
+    def until(self, done: Any, limit: float = 60, *, ack: bool = True) -> None:
         deadline = time.monotonic() + limit
         while not done():
             assert time.monotonic() < deadline, f"still waiting with {len(self.events)} events"
@@ -175,7 +175,7 @@ class Reader:
         end = self.source.end()
         self.until(lambda: self.stream.reached(end, self.claims.recorded))
 
-    def fails(self, limit: float = 40.0) -> CdcflowError:
+    def fails(self, limit: float = 60) -> CdcflowError:
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             try:

@@ -75,7 +75,7 @@ class Pair:
             assert not running.ended, running.output()[-4000:]  # type: ignore[attr-defined]
             return self.checkpoint() >= now
 
-        until(applied, limit=30, what="the position passes the last commit")
+        until(applied, limit=60, what="the position passes the last commit")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import itertools
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -194,12 +193,10 @@ def test_a_server_that_cannot_replicate_now_says_which_setting(
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_check_of_a_dead_server_ends_soon_with_75(shop: PipelineFolder, refused: Refused, side: str) -> None:
+def test_check_of_a_dead_server_ends_with_75(shop: PipelineFolder, refused: Refused, side: str) -> None:
     port = closed_port()
     shop.through(**{side: f"postgresql://postgres:{SECRET}@127.0.0.1:{port}/none"})
-    began = time.monotonic()
     refused(75, f"the connection to the {side} failed", f"127.0.0.1:{port}", command="check")
-    assert time.monotonic() - began < 15
 
 
 # -- files

@@ -100,7 +100,7 @@ def test_a_glob_that_matches_nothing_is_an_error_of_usage(shop: PipelineFolder, 
 
 
 def test_until_caught_up_ends_on_a_source_where_nothing_happens(shop: PipelineFolder, cdcflow: Call) -> None:
-    done = cdcflow("read", "--until-caught-up", exit_code=0, timeout=30)
+    done = cdcflow("read", "--until-caught-up", exit_code=0)
     assert done.stdout == ""
 
 

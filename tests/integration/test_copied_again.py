@@ -48,7 +48,7 @@ def test_rewrites_in_a_row_while_running_lose_none_of_the_changes_behind_them(ma
             made.source.execute(f"UPDATE t SET v = '{n}' WHERE id = {n + 1}")
             made.source.execute("INSERT INTO busy (v) VALUES (1)")
         expected = made.source.value(kind)
-        until(lambda expected=expected: made.target.value(kind) == expected, limit=30, what="the new type")  # type: ignore[misc]
+        until(lambda expected=expected: made.target.value(kind) == expected, limit=60, what="the new type")  # type: ignore[misc]
 
     def equal() -> bool:
         if running.ended:
@@ -165,7 +165,7 @@ def test_a_column_that_a_rename_brings_in_past_a_patterns_exclude_is_filled(made
             raise RuntimeError(running.output()[-4000:])
         return rows(made) == [(1, "a1", "b1"), (2, "a2", "b2"), (3, "a3", "c3")]
 
-    until(filled, limit=30, what="the column's older values are there")
+    until(filled, limit=60, what="the column's older values are there")
     running.terminate()
     assert running.wait() == 0
 

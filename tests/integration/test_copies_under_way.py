@@ -112,7 +112,7 @@ def test_a_stream_that_is_opened_again_keeps_the_log_of_a_copy_under_way(made: P
         made.same("t", "u")
         return True
 
-    until(equal, limit=30)
+    until(equal, limit=60)
     running.terminate()
     assert running.wait() == 0
 

@@ -310,14 +310,14 @@ def test_debeziums_jdbc_sink_holds_the_rows_of_the_source(
         kept = {"target_table": orders}
         until(
             lambda kept=kept: is_same(published.source, target_db, "orders", **kept) or "FAILED" in connect.states(),
-            limit=30,
+            limit=60,
             what="the sink holds the rows",
         )
         same(published.source, target_db, "orders", **kept)
         assert target_db.value(f"SELECT pg_typeof(total)::text FROM {orders} LIMIT 1") == "numeric"
         # Neither a truncate nor a mark in its place stops it, and what comes behind is there.
         behind = f"SELECT note FROM {emptied} WHERE id = 7"
-        until(lambda behind=behind: target_db.value(behind) == "behind", limit=30, what="the sink goes on")
+        until(lambda behind=behind: target_db.value(behind) == "behind", limit=60, what="the sink goes on")
         assert set(connect.states()) == {"RUNNING"}
 
 

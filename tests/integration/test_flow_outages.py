@@ -95,7 +95,7 @@ def all_same(source: Database, target: Database) -> None:
         same(source, target, table)
 
 
-def until_live(running: Running, target: Database, limit: float = 40) -> None:
+def until_live(running: Running, target: Database, limit: float = 60) -> None:
     def live() -> bool:
         assert not running.ended, running.output()[-4000:]
         return target.query("SELECT count(*) FROM cdcflow.tables WHERE state = 'live'") == [(len(TABLES),)]

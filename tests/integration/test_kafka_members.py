@@ -46,7 +46,7 @@ def test_the_place_goes_behind_the_markers_of_transactions_and_over_what_was_tak
     producer.abort_transaction(30)
     # Its marker stands a moment after the abort is answered.
     source = group.source()
-    end = until(lambda: ends_at(source, group.topic, 2), limit=30, what="the mark of the abort")
+    end = until(lambda: ends_at(source, group.topic, 2), limit=60, what="the mark of the abort")
     source.close()
     with group.member() as one:
         one.until(lambda: one.stream.reached(end, group.record.shares))
@@ -97,7 +97,7 @@ def test_partitions_that_are_added_are_read_from_their_beginning_also_where_othe
     with group.member(start="latest") as one:
         one.until(lambda: group.place() == 1)
         group.kafka._topics.admin.create_partitions([NewPartitions(group.topic, 5)])[group.topic].result(30)
-        until(lambda: group.source().topics()[group.topic] == 5, limit=30)
+        until(lambda: group.source().topics()[group.topic] == 5, limit=60)
         Topics(group.kafka.client()).produce(group.topic, "k", said("c", {"id": 2, "v": "added"}), of("two"), 4)
         group.put({"id": 3, "v": "after"})
         one.until(lambda: len(one.rows) == 2)
@@ -342,7 +342,7 @@ def test_partitions_that_were_added_while_nobody_ran_begin_at_their_start_with_s
     with group.member(start="latest") as one:
         one.until(lambda: group.place() == 1)
     group.kafka._topics.admin.create_partitions([NewPartitions(group.topic, 5)])[group.topic].result(30)
-    until(lambda: group.source().topics()[group.topic] == 5, limit=30)
+    until(lambda: group.source().topics()[group.topic] == 5, limit=60)
     Topics(group.kafka.client()).produce(group.topic, "k", said("c", {"id": 2, "v": "added"}), of("two"), 4)
     group.put({"id": 3, "v": "after"})
     with group.member(start="latest") as one:

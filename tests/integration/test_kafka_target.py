@@ -196,7 +196,7 @@ def test_status_resync_and_teardown_work_through_the_state_topic(
     world.source.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50)")
     process = running("run")
     until(lambda: len(world.changes("t")) == 50, limit=60)
-    until(lambda: json.loads(cdcflow("status", "--json").stdout)["tables"][0]["state"] == "live", limit=30)
+    until(lambda: json.loads(cdcflow("status", "--json").stdout)["tables"][0]["state"] == "live", limit=60)
     seen = json.loads(cdcflow("status", "--json", exit_code=0).stdout)
     assert seen["running"] is True
     cdcflow("resync", "public.t", exit_code=0)

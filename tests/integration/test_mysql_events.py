@@ -144,7 +144,7 @@ def test_rows_that_are_written_while_a_column_is_added_in_two_phases_have_the_sh
         return between(made, "START ALTER", "COMMIT ALTER")
 
     try:
-        until(met, limit=30, what="rows stand between the halves of an ALTER")
+        until(met, limit=60, what="rows stand between the halves of an ALTER")
     finally:
         ended.set()
         writing.join()
@@ -183,7 +183,7 @@ def test_tagged_gtids_are_gone_on_from(made: Pair) -> None:
     running = made.start()
     running.until_output("streaming")
     write()
-    until(lambda: made.there("t", "count(*)") == [(9,)] or running.ended, limit=30, what="all of it is there")
+    until(lambda: made.there("t", "count(*)") == [(9,)] or running.ended, limit=60, what="all of it is there")
     running.kill()
     write()
     made.source.execute("FLUSH BINARY LOGS")

@@ -110,7 +110,7 @@ def purge(server: MysqlServer) -> None:
         server.query(f"PURGE BINARY LOGS TO '{newest}'")
         return bool(server.query("SHOW BINARY LOGS")[0][0] == newest)
 
-    until(purged, limit=20, what="older files are gone")
+    until(purged, limit=60, what="older files are gone")
 
 
 def test_identity_names_the_server_and_stays_over_a_restart(server: MysqlServer, ask: Ask):

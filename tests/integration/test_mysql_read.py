@@ -89,7 +89,7 @@ def test_until_caught_up_ends_on_a_source_where_nothing_happens_and_behind_what_
     cdcflow: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     new_pipeline(source, target_db).write_rules(f"{source.name}.*")
-    assert cdcflow("read", "--until-caught-up", exit_code=0, timeout=30).stdout == ""
+    assert cdcflow("read", "--until-caught-up", exit_code=0).stdout == ""
     events = read(source.url, tables=[f"{source.name}.*"], until_caught_up=True)
     source.execute(CHANGES[0])  # before the first call of next
     assert list(events) == []

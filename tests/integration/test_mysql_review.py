@@ -27,7 +27,7 @@ from tests.servers.mysql_server import MysqlServer
 AS_TEXT = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET SESSION binlog_format = STATEMENT;"
 
 # How long the stream may take to bring what is waited for.
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 
 
 class Feed:

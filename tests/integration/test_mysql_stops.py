@@ -270,7 +270,7 @@ def test_logs_that_are_flushed_between_and_inside_transactions(made: Pair) -> No
             rows(writer, f"UPDATE f SET v = v + 1 WHERE id <= {number}; COMMIT")
             rows(other, "FLUSH BINARY LOGS")
         rows(writer, "BEGIN; INSERT INTO f VALUES (99, 9); COMMIT")
-    until(lambda: (99, 9) in made.there("f") or running.ended, limit=30, what="the last row is there")
+    until(lambda: (99, 9) in made.there("f") or running.ended, limit=60, what="the last row is there")
     running.terminate()
     assert running.wait() == 0, running.output()[-4000:]
     made.run()

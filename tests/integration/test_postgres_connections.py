@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -150,14 +149,15 @@ def test_a_stopped_server_is_temporary_and_says_which_end(new_server: Callable[.
         dial(server.url(), side="target")
 
 
-def test_a_server_that_accepts_and_stays_silent_is_given_up(pg_target: PostgresServer, dial: Dial) -> None:
+def test_a_server_that_accepts_and_stays_silent_is_given_up_when_the_url_says(
+    pg_target: PostgresServer, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdcflow.engines.postgres.connect.CONNECT_TIMEOUT_SECONDS", 3600)
     proxy = Proxy(pg_target)
     proxy.hang()
     try:
-        begun = time.monotonic()
         with pytest.raises(TargetUnavailable):
             dial(proxy.through(pg_target.url()) + "?connect_timeout=2", side="target")
-        assert time.monotonic() - begun < 10
     finally:
         proxy.close()
 

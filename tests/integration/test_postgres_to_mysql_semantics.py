@@ -284,7 +284,7 @@ def test_a_reader_of_the_target_sees_whole_transactions_only(
         )
         look()
     done.source.execute("INSERT INTO banks VALUES (1000, 0)")
-    until(look, limit=30, what="the last one is there")
+    until(look, limit=60, what="the last one is there")
     running.terminate()
     assert running.wait() == 0, running.output()[-4000:]
     assert seen == {4000}

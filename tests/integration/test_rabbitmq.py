@@ -309,7 +309,7 @@ def _once_up(work: Callable[[], Any]) -> Any:
             done.append(work())
         return bool(done)
 
-    until(worked, limit=30, what="it is up")
+    until(worked, limit=60, what="it is up")
     return done[0]
 
 

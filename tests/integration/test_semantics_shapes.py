@@ -217,7 +217,7 @@ def test_a_rewritten_column_and_a_new_table_are_copied_while_the_rest_streams(ma
             return False
         return True
 
-    until(equal, limit=30, what="both tables are the same")
+    until(equal, limit=60, what="both tables are the same")
     running.terminate()
     assert running.wait() == 0
 

@@ -75,7 +75,7 @@ def test_a_slot_that_somebody_advanced_is_a_lost_position(source: PostgresSource
                 [checkpoint.position, slot_name(database)],
             )
         ),
-        limit=10,
+        limit=60,
         what="the slot is moved",
     )
     with pytest.raises(PositionLost, match="was recreated or moved"):
@@ -154,7 +154,7 @@ def promote(server: Cluster) -> None:
     server.start()
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute("SELECT pg_promote()")
-    until(lambda: not _in_recovery(server), limit=30, what="the server is promoted")
+    until(lambda: not _in_recovery(server), limit=60, what="the server is promoted")
 
 
 def _in_recovery(server: Cluster) -> bool:
@@ -215,7 +215,7 @@ def test_a_failover_while_a_source_is_open_is_compared_when_its_stream_is_opened
             return True
         raise AssertionError("the stream was opened")
 
-    until(refused, limit=20, what="the stream is refused")
+    until(refused, limit=60, what="the stream is refused")
     source.close()
 
 
@@ -228,7 +228,7 @@ def test_a_slot_in_use_is_waited_for_and_its_process_is_named(source: PostgresSo
         source.stream(Lsn.parse(checkpoint.position), {}, lambda table: None)
     assert isinstance(second.value, SourceUnavailable)
     stream.close()
-    until(lambda: _torn_down(source), limit=15, what="the slot is dropped")
+    until(lambda: _torn_down(source), limit=60, what="the slot is dropped")
 
 
 def _torn_down(source: PostgresSource) -> bool:
@@ -249,7 +249,7 @@ def test_the_end_is_reached_by_what_the_server_has_flushed_even_at_a_page_that_i
         end = source.end()
         until(
             lambda end=end: Lsn.parse(database.value("SELECT pg_current_wal_flush_lsn()::text")).covers(end),  # type: ignore[misc]
-            limit=10,
+            limit=60,
             what="the end is flushed",
         )
         database.execute("UPDATE t SET id = id + 1")

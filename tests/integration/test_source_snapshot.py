@@ -212,7 +212,7 @@ def test_a_reader_that_gives_up_in_the_middle_leaves_nothing_behind(source: Post
     blocks.close()
     until(
         lambda: not database.query("SELECT 1 FROM pg_locks WHERE relation = 't'::regclass"),
-        limit=10,
+        limit=60,
         what="the lock of the broken-off chunk is gone",
     )
     assert len(lines(snapshot, route, [chunk])) == 20000
@@ -229,7 +229,7 @@ def test_when_the_exporting_connection_dies_the_copy_may_be_tried_again(
     chunks = snapshot.plan(route, [])
     (slot,) = database.slots()
     database.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [slot])
-    until(lambda: not database.slots(), limit=10, what="the temporary slot is gone")
+    until(lambda: not database.slots(), limit=60, what="the temporary slot is gone")
     with pytest.raises(SourceUnavailable, match="the view that the copy reads is gone"):
         lines(snapshot, route, chunks)
     snapshot.close()
@@ -243,7 +243,7 @@ def test_a_closed_view_takes_its_slot_and_its_connections_with_it(source: Postgr
     assert len(database.slots()) == 1
     snapshot.close()
     snapshot.close()
-    until(lambda: not database.slots(), limit=10, what="the temporary slot is gone")
+    until(lambda: not database.slots(), limit=60, what="the temporary slot is gone")
     with pytest.raises(CdcflowError):
         lines(snapshot, route, [Chunk(1, 0, "1:1:0", "")])
 

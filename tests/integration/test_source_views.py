@@ -49,10 +49,10 @@ def test_the_position_divides_the_log_exactly_where_the_view_does(source: Postgr
     for writer in writers:
         writer.start()
     try:
-        until(lambda: database.value("SELECT count(*) FROM t") > 300, limit=20, what="the writers write")
+        until(lambda: database.value("SELECT count(*) FROM t") > 300, limit=60, what="the writers write")
         snapshot = source.snapshot()
         count = database.value("SELECT count(*) FROM t")
-        until(lambda: database.value("SELECT count(*) FROM t") > count + 300, limit=20, what="the writers go on")
+        until(lambda: database.value("SELECT count(*) FROM t") > count + 300, limit=60, what="the writers go on")
     finally:
         stop.set()
         for writer in writers:
@@ -87,7 +87,7 @@ def test_rows_of_a_transaction_that_ran_across_the_view_are_read_by_the_next(
                 " AND %s = ANY (pg_blocking_pids(pid))",
                 [other.info.backend_pid],
             ),
-            limit=20,
+            limit=60,
             what="the slot waits for a transaction",
         )
 

@@ -188,7 +188,7 @@ class Running:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} still runs after {timeout} s:\n{self.output()[-4000:]}") from None
 
-    def until_output(self, text: str, limit: float = 30) -> None:
+    def until_output(self, text: str, limit: float = 60) -> None:
         """Wait until it has printed `text`; fails at once when it ends without."""
         until(lambda: text in self.output() or self.ended, limit=limit, what=f"{self} prints {text!r}")
         assert text in self.output(), f"{self} never printed {text!r}:\n{self.output()[-4000:]}"

@@ -87,7 +87,7 @@ class Database:
     def drop_slots(self) -> None:
         """Drop every replication slot on this database, ending who holds it."""
         for slot in self.slots():
-            until(lambda slot=slot: self._drop_slot(slot), limit=15, what=f"slot {slot} can be dropped")  # type: ignore[misc]
+            until(lambda slot=slot: self._drop_slot(slot), limit=60, what=f"slot {slot} can be dropped")  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the test's own connection."""

@@ -172,7 +172,7 @@ class Kafka:
 
     def leader(self, topic: str, partition: int = 0) -> Broker:
         """Return the broker that leads a partition: `kafka_cluster.leader("shop.orders").kill()`."""
-        node = until(lambda: self._topics.leader(topic, partition), limit=30, what=f"{topic} {partition} has a leader")
+        node = until(lambda: self._topics.leader(topic, partition), limit=60, what=f"{topic} {partition} has a leader")
         return next(broker for broker in self.brokers if broker.node_id == node)
 
     def topics(self) -> list[str]:

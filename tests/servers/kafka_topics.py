@@ -20,7 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.servers.waiting import until
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 # A broker that was restarted is found again at once; what librdkafka writes to standard error is left out.
 QUICK: dict[str, Any] = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "log_level": 0}
 Headers = Sequence[tuple[str, "bytes | str | None"]]

@@ -15,7 +15,7 @@ SQL_MODE = (
     "NO_ENGINE_SUBSTITUTION"
 )
 SESSION = f"SET time_zone = '+00:00', sql_mode = '{SQL_MODE}'"
-CONNECT_LIMIT_SECONDS = 10
+CONNECT_LIMIT_SECONDS = 30
 
 
 def connect_to(url: str, *, autocommit: bool = True, **arguments: Any) -> Connection[Any]:

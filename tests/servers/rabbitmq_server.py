@@ -81,7 +81,7 @@ class RabbitMq(Server):
         """Let it believe that memory is short, or no longer: publishers are blocked meanwhile. Waits until it is so."""
         self.ctl("set_vm_memory_high_watermark", "absolute", "1" if on else USUAL_WATERMARK)
         what = f"{self} has {'an' if on else 'no'} alarm"
-        until(lambda: self._alarmed() is on, limit=30, what=what)
+        until(lambda: self._alarmed() is on, limit=60, what=what)
 
     def queues(self, vhost: str = "/") -> list[str]:
         """Return the names of the queues and streams of a virtual host."""

@@ -57,7 +57,7 @@ def _end_processes_of(folder: Path) -> None:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL if Path(f"/proc/{pid}/comm").read_text() == "java\n" else signal.SIGQUIT)
     try:
-        until(lambda: not _processes_of(folder), limit=10)
+        until(lambda: not _processes_of(folder), limit=60)
     except AssertionError:
         for pid in _processes_of(folder):
             with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.02
 LONGEST_POLL_SECONDS = 0.1
 
 
-def until(condition: Callable[[], _T], limit: float = 30, what: str = "") -> _T:
+def until(condition: Callable[[], _T], limit: float = 60, what: str = "") -> _T:
     """Call `condition` until it returns something true, and return that.
 
     An exception counts as "not yet"; the last one is the cause of the failure.

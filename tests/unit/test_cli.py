@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,7 +263,7 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends_at_once(number: signa
     script = (
         "import time\nfrom cdcflow.cli.stopping import until_done\n"
         "def work(stop):\n    print('working', flush=True)\n    stop.wait()\n    print('draining', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(3600)\n"
         "until_done(work)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -272,10 +271,8 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends_at_once(number: signa
     assert process.stdout.readline() == "working\n"
     process.send_signal(number)
     assert process.stdout.readline() == "draining\n"
-    began = time.monotonic()
     process.send_signal(number)
-    assert process.wait(30) == code
-    assert time.monotonic() - began < 10
+    assert process.wait(60) == code
     process.stdout.close()
 
 
