@@ -105,15 +105,24 @@ def _fill_registry(into: Path) -> None:
 def _fill_rabbitmq(into: Path) -> None:
     """Unpack it and let Erlang's programs run with the libraries in it, newer than the host's."""
     _unpack_packages(into, debian_suite(RABBITMQ_SUITE), ["rabbitmq-server"])
-    home = str(into).removesuffix(".half")  # the name that it gets when it is complete
+    home = relink(into, into / ERLANG)
+    start = into / ERLANG / "bin" / "erl"
+    start.write_text(re.sub(r"ROOTDIR=\"?/usr/lib/erlang\"?", f"ROOTDIR={home}/{ERLANG}", start.read_text()))
+
+
+def relink(into: Path, folder: Path) -> str:
+    """Let the programs in a folder of the tree `into` run with the tree's own libraries, newer than the host's.
+
+    Returns the name that the tree gets when it is complete: from then on it may not be moved.
+    """
+    home = str(into).removesuffix(".half")
     loader, _, libraries = (part.replace(str(into), home) for part in _loader(into))
-    for program in sorted(_programs(into / ERLANG)):
+    for program in sorted(_programs(folder)):
         program.rename(program.with_name(program.name + ".real"))
         named = str(program).replace(str(into), home)
         program.write_text(RELINKED.format(loader=loader, libraries=libraries, program=named))
         program.chmod(0o755)
-    start = into / ERLANG / "bin" / "erl"
-    start.write_text(re.sub(r"ROOTDIR=\"?/usr/lib/erlang\"?", f"ROOTDIR={home}/{ERLANG}", start.read_text()))
+    return home
 
 
 def _programs(folder: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from tests.servers.external import External
 from tests.servers.mysql_elsewhere import ComposeMysql, ExternalMysql
 from tests.servers.mysql_server import MysqlServer
 from tests.servers.mysql_trees import Flavour, tree_of
+from tests.servers.postgis_tree import postgis_tree
 from tests.servers.session import Session
 
 
@@ -126,14 +127,16 @@ class Fleet:
         durable: bool = False,
         settings: dict[str, str] | None = None,
         contrib: bool = False,
+        postgis: bool = False,
     ) -> Cluster:
         """Start a server for one test: always a process of our own, so that it may be broken.
 
-        `contrib` asks for one that has the extensions (hstore, citext).
+        `contrib` asks for one that has the extensions (hstore, citext), `postgis` for one (of 18) that has that.
         """
         if left_out(f"pg{version}"):
             pytest.skip(f"CDCFLOW_TEST_WITHOUT leaves out pg{version}")
-        cluster = self._process(version, durable=durable, settings=settings, contrib=contrib)
+        tree = postgis_tree() if postgis else None
+        cluster = self._process(version, durable=durable, settings=settings, contrib=contrib, tree=tree)
         self._alone.append(cluster)
         return cluster
 
@@ -211,10 +214,13 @@ class Fleet:
         durable: bool = False,
         settings: dict[str, str] | None = None,
         contrib: bool = False,
+        tree: tuple[Path, str] | None = None,
     ) -> Cluster:
-        tree, origin = trees.postgres_tree_with_contrib(version) if contrib else trees.postgres_tree(version)
+        if tree is None:
+            tree = trees.postgres_tree_with_contrib(version) if contrib else trees.postgres_tree(version)
+        programs, origin = tree
         folder = self._folder(f"pg{version}-{role}")
-        cluster = Cluster(tree, folder, version, durable=durable, settings=settings).start()
+        cluster = Cluster(programs, folder, version, durable=durable, settings=settings).start()
         if role != "alone":
             self._tell(f"pg{version} {role}: processes of our own from {origin}")
         return cluster

@@ -103,7 +103,8 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the target has of everything that one route needs. `extensions` gives each one's schema.
+    """What the target has of everything that one route needs. `extensions` gives each one's schema, and
+    whether it can be moved to another.
 
     `foreign_keys` are the table's own, `references` those of any table that refer to it.
     """
@@ -112,7 +113,7 @@ class Shape:
     table: TargetTable | None
     types: dict[TableName, TargetType] = field(default_factory=dict)
     schemas: frozenset[str] = frozenset()
-    extensions: dict[str, str] = field(default_factory=dict)
+    extensions: dict[str, tuple[str, bool]] = field(default_factory=dict)
     foreign_keys: tuple[TargetForeignKey, ...] = ()
     references: tuple[TargetForeignKey, ...] = ()
     guards: tuple[Guard, ...] = ()
@@ -226,14 +227,15 @@ def _schemas(connection: Connection, names: set[str]) -> frozenset[str]:
 
 
 _EXTENSIONS = """
-SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+SELECT e.extname::text, n.nspname::text, e.extrelocatable FROM pg_extension e
+JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = ANY(%s::text[])
 """
 
 
-def _extensions(connection: Connection, names: list[str]) -> dict[str, str]:
+def _extensions(connection: Connection, names: list[str]) -> dict[str, tuple[str, bool]]:
     rows = connection.execute(_EXTENSIONS, (names,))
-    return {str(name): str(schema) for name, schema in rows}
+    return {str(name): (str(schema), bool(movable)) for name, schema, movable in rows}
 
 
 _GEOMETRY = """

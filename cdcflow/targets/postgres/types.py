@@ -86,11 +86,13 @@ def _extension(wanted: UserType, shape: Shape) -> str:
     if there is None:
         place = "" if schema == "pg_catalog" else f" SCHEMA {ident(schema)}"
         return f"CREATE EXTENSION IF NOT EXISTS {ident(name)}{place}"
-    if there != schema:
+    if there[0] != schema:
+        move = f"ALTER EXTENSION {ident(name)} SET SCHEMA {ident(schema)}"
+        again = f"DROP EXTENSION {ident(name)}; CREATE EXTENSION {ident(name)} SCHEMA {ident(schema)}"
         raise OperatorError(
             f"extension {ident(name)} stands in another schema at the target",
-            why=f"the source has it in schema {ident(schema)}, the target in {ident(there)}",
-            do=f"ALTER EXTENSION {ident(name)} SET SCHEMA {ident(schema)}",
+            why=f"the source has it in schema {ident(schema)}, the target in {ident(there[0])}",
+            do=move if there[1] else f"{again} (it cannot be moved; DROP refuses while something uses it)",
         )
     return ""
 
