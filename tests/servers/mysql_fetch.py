@@ -49,13 +49,15 @@ class Suite:
     components: str = "main"
 
 
-def debian_tree(name: str, suite: str, packages: Sequence[str]) -> Path:
+def debian_tree(name: str, suite: str, packages: Sequence[str], alone: Sequence[str] = ()) -> Path:
     """Return the folder `name` of the cache with these packages of a Debian suite and all of their libraries.
+
+    `alone` are packages without what they depend on.
 
     Raises:
         ServerMissing: it cannot be fetched; names what is missing on this machine.
     """
-    return _placed(name, lambda into: _unpack_packages(into, debian_suite(suite), packages))
+    return _placed(name, lambda into: _unpack_packages(into, debian_suite(suite), packages, alone))
 
 
 def ubuntu_tree(name: str, suite: str, packages: Sequence[str]) -> Path:
@@ -106,7 +108,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _unpack_packages(into: Path, suite: Suite, packages: Sequence[str]) -> None:
+def _unpack_packages(into: Path, suite: Suite, packages: Sequence[str], alone: Sequence[str] = ()) -> None:
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise ServerMissing(f"{' '.join(packages)} comes from {suite.name} and `{program}` is not installed")
@@ -121,7 +123,10 @@ def _unpack_packages(into: Path, suite: Suite, packages: Sequence[str]) -> None:
     (apt / "conf").write_text(APT_CONF.format(d=apt))
     environment = {**os.environ, "APT_CONFIG": str(apt / "conf"), "DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "-qq", "update"], environment)
-    _run(["apt-get", "-qq", "install", "-y", "-d", "-o", "Debug::NoLocking=true", *packages], environment)
+    if packages:
+        _run(["apt-get", "-qq", "install", "-y", "-d", "-o", "Debug::NoLocking=true", *packages], environment)
+    if alone:
+        _run(["apt-get", "-qq", "download", *alone], environment, apt / "cache" / "archives")
     fetched = sorted((apt / "cache" / "archives").glob("*.deb"))
     (into / PACKAGE_LIST).write_text("".join(f"{package.stem}\n" for package in fetched))
     for package in fetched:
@@ -168,14 +173,14 @@ def _unpack_jar(jar: Path, into: Path, inner: str | None) -> None:
     jar.unlink()
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: dict[str, str], folder: Path | str = os.sep) -> None:
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         timeout=DOWNLOAD_LIMIT_SECONDS,
         check=False,
-        cwd=os.sep,
+        cwd=folder,
         env=environment,
     )
     if done.returncode != 0:

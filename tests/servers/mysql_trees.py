@@ -101,6 +101,11 @@ def tree_of(flavour: Flavour, version: str) -> Tree:
     )
 
 
+def mariadb_plugins() -> Path:
+    """Return the folder with the plugins that MariaDB's core package leaves out. Raises ServerMissing as `tree_of`."""
+    return debian_tree("mariadb-plugins", SUITE, [], alone=["mariadb-server"]) / "usr" / "lib" / "mysql" / "plugin"
+
+
 def template(tree: Tree) -> Path:
     """Return a data folder as a new server has it: to copy, never to run."""
     name = f"{tree.flavour}-{tree.version}"
