@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from ipaddress import IPv6Address
 from typing import Final
 
 from cdcflow.codecs.floattext_cy import float4, float8
@@ -174,10 +173,6 @@ def _moment(of: NativeType, text: str) -> str:
 
 def _instant(of: NativeType, text: str) -> str:
     return _moment(of, text) + "+00"
-
-
-def _network(of: NativeType, text: str) -> str:
-    return str(IPv6Address(text)) if types.base(of.text) == "inet6" else text
 
 
 _FORMS: Final[dict[Logical, Callable[[NativeType, str], str | None]]] = {
