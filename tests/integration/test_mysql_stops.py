@@ -256,6 +256,45 @@ def test_days_behind_each_row_is_read_with_the_columns_of_its_own_time(
             made.source.execute(f"SET GLOBAL binlog_row_metadata = '{before}'")
 
 
+# Of what it makes the statement alone does not say all.
+DOUBTFUL = "DEFAULT CHARACTER SET utf8mb4, CONVERT TO CHARACTER SET utf8mb4"
+# What was written behind it before the reader came to it, by table.
+MEANWHILE = {
+    "renamed": ("ALTER TABLE renamed CHANGE a b2 varchar(20)",),
+    "replaced": ("ALTER TABLE replaced DROP a", "ALTER TABLE replaced ADD b2 varchar(20)"),
+    "swapped": ("INSERT INTO swapped VALUES (2, 'a', 'b', 'p', 7)", "ALTER TABLE swapped RENAME COLUMN a TO b, RENAME COLUMN b TO a"),
+    "labels": ("INSERT INTO labels VALUES (2, 'a', 'b', 'p', 7)", "ALTER TABLE labels MODIFY e enum('q','p')"),
+    "charset": ("INSERT INTO charset VALUES (2, 'é', 'ü', 'p', 7)", "ALTER TABLE charset MODIFY a varchar(20) CHARACTER SET latin1"),
+    "keyed": ("INSERT INTO keyed VALUES (2, 'a', 'b', 'p', 5)", "DELETE FROM keyed WHERE id = 2", "ALTER TABLE keyed DROP PRIMARY KEY, ADD PRIMARY KEY (n)"),
+}  # fmt: skip
+
+
+@TO_POSTGRES
+def test_what_a_statement_leaves_open_is_not_what_the_catalogue_says_days_later(made: Pair) -> None:
+    for name in MEANWHILE:
+        made.source.execute(
+            f"CREATE TABLE {name} (id int PRIMARY KEY, a varchar(20), b varchar(20), e enum('p','q'), n int NOT NULL)"
+            f" DEFAULT CHARSET utf8mb4; INSERT INTO {name} VALUES (1, 'one é', 'two', 'q', 5)"
+        )
+    made.run()
+    before = made.source.value("SELECT @@global.binlog_row_metadata")
+    made.source.execute("SET GLOBAL binlog_row_metadata = 'MINIMAL'")
+    try:
+        for name, statements in MEANWHILE.items():
+            made.source.execute(f"ALTER TABLE {name} {DOUBTFUL}")
+            for statement in statements:
+                made.source.execute(statement)
+        made.run()
+        for name in MEANWHILE:
+            columns = made.source.value(
+                "SELECT group_concat(column_name ORDER BY ordinal_position) FROM information_schema.columns"
+                f" WHERE table_schema = '{made.schema}' AND table_name = '{name}'"
+            )
+            assert made.there(name, str(columns)) == made.source.query(f"SELECT {columns} FROM {name} ORDER BY 1"), name
+    finally:
+        made.source.execute(f"SET GLOBAL binlog_row_metadata = '{before}'")
+
+
 @TO_POSTGRES
 def test_logs_that_are_flushed_between_and_inside_transactions(made: Pair) -> None:
     made.source.execute("CREATE TABLE f (id int PRIMARY KEY, v int); INSERT INTO f VALUES (0, 0)")

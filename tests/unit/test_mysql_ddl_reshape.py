@@ -121,13 +121,30 @@ def test_doubtful_columns_are_taken_from_the_server_with_their_numbers_kept() ->
     assert _numbers(after) == {"a": 1, "bb": 2}
 
 
-def test_a_clause_that_is_not_understood_means_the_server_s_shape_paired_by_name() -> None:
+@pytest.mark.parametrize(
+    "now", ["b int, c int, a bigint", "b int, a int", "a int, c int", "a int, b bigint", "a int, b int"]
+)
+def test_a_clause_that_is_not_understood_leaves_the_shape_to_be_compared_with_the_server_s(now: str) -> None:
+    """Which may be that of days later."""
     before = _table("a int, b int")
-    seen = _table("b int, c int, a bigint").table
-    after = _alter(before, "FROB a", read=lambda: seen)
+    after = _alter(before, "FROB a", read=lambda: _table(now).table)
     assert after.uncertain
-    assert _numbers(after) == {"b": 2, "c": 3, "a": 1}
+    assert after.table.columns == before.table.columns
+    assert _numbers(after) == {"a": 1, "b": 2}
     assert _alter(before, "DROP nothing").uncertain
+
+
+def test_the_key_behind_a_doubtful_statement_is_not_the_server_s_of_now() -> None:
+    before = _table("a int PRIMARY KEY, b int NOT NULL")
+    now = _table("a int NOT NULL, b int PRIMARY KEY").table
+    assert _alter(before, "FROB a", read=lambda: now).table.key == ("a",)
+
+
+def test_expressions_are_taken_in_the_server_s_words() -> None:
+    before = _table("a int, b int AS (a + 1)")
+    theirs = replace(before.table.columns[1], default="(`a` + 1)")
+    now = replace(before.table, columns=(before.table.columns[0], theirs))
+    assert _alter(before, "FROB a", read=lambda: now).table.columns == now.columns
 
 
 def test_new_text_columns_have_their_table_s_charset() -> None:

@@ -1,7 +1,8 @@
 """A table's next shape: what a DDL statement out of the log makes of the shape before it.
 
 The statement is worked out without asking the server, which may be days ahead of the log. Where that is not
-certain, `Outcome.doubts` say why, and what the server shows now is taken where it still fits.
+certain, `Outcome.doubts` say why, and of a doubtful column or key what the server shows now is taken; it remains to
+be seen whether the server shows all of the outcome.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ class _Draft:
             columns = tuple(self.columns)
             key, primary = self.keys.found(columns)
         indexes = self.keys.indexes(self.name, columns)
-        if current is not None and (self.structural or self.keys.doubts):
+        if current is not None and self.keys.doubts:
             indexes, key, primary = current.indexes, current.key, current.primary_key
         shape = replace(
             self.table,
@@ -384,17 +385,11 @@ class _Draft:
         return replace(column, type=replace(native, text=text, charset=charset, collation=self.collation))
 
     def _take_over(self, current: Table) -> None:
-        """Take from the server what is doubtful, where its shape of now still has it."""
-        ours = {column.name.lower(): column for column in self.columns}
-        if self.structural:
-            taken: list[Column] = []
-            for column in current.columns:
-                known = ours.get(column.name.lower())
-                if known is None:
-                    self.top += 1
-                taken.append(replace(column, number=known.number if known else self.top))
-            self.columns = taken
-            return
+        """Take from the server what is doubtful of a column, where its shape of now still has it.
+
+        It may be days ahead: where the doubt is about the statement, what was worked out stays, and counts if the
+        server shows the same.
+        """
         theirs = {column.name.lower(): column for column in current.columns}
         for at, column in enumerate(self.columns):
             other = theirs.get(column.name.lower())

@@ -101,7 +101,7 @@ class Shapes:
         before = numbered(route)
         outcome = apply(before.source, changes, ask, extras=extras, server=server)
         self._extras[name] = outcome.extras
-        if outcome.uncertain and (not asked or asked[0] is None or asked[0].columns != outcome.table.columns):
+        if outcome.uncertain and not (asked and _agree(outcome.table, asked[0])):
             return Recopy(route, f"what ALTER TABLE made of it is not certain: {outcome.doubts[0]}"), route
         found = effect(before.source, outcome.table, changes, session.sql_mode)
         if found.recopy:
@@ -119,6 +119,10 @@ class Shapes:
                 do=f"cdcflow resync {name}",
             )
         return SchemaChange(before, after), after
+
+
+def _agree(worked_out: Table, now: Table | None) -> bool:
+    return now is not None and (now.columns, now.key) == (worked_out.columns, worked_out.key)
 
 
 def numbered(route: Route) -> Route:
