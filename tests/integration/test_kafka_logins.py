@@ -15,6 +15,7 @@ import pytest
 from tests.integration.kafka_pairs import Through, through
 from tests.servers.cache import run_folder
 from tests.servers.certificates import Authority
+from tests.servers.commands import Running
 from tests.servers.database import Database, is_same, same
 from tests.servers.fleet import Fleet
 from tests.servers.kafka_security import USERS
@@ -169,12 +170,17 @@ def issuer() -> Iterator[Issuer]:
     made.close()
 
 
+def tokens(walled: Kafka, issuer: Issuer, user: str, secret: str) -> dict[str, Any]:
+    """Return what a side is told whose tokens are from that issuer."""
+    sasl = {"mechanism": "OAUTHBEARER", "token_url": issuer.url, "client_id": user, "client_secret": secret}
+    return {"url": walled.url(), "sasl": sasl, "tls": {"ca": str(walled.authority)}}
+
+
 def test_both_sides_log_in_with_tokens_that_an_issuer_gives_them(
     tmp_path: Path, walled: Kafka, issuer: Issuer, source_db: Database, target_db: Database
 ) -> None:
     def keys(user: str, secret: str) -> dict[str, Any]:
-        sasl = {"mechanism": "OAUTHBEARER", "token_url": issuer.url, "client_id": user, "client_secret": secret}
-        return {"url": walled.url(), "sasl": sasl, "tls": {"ca": str(walled.authority)}}
+        return tokens(walled, issuer, user, secret)
 
     source_db.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
     into = keys("reader", USERS["reader"])
@@ -213,3 +219,42 @@ def test_both_sides_log_in_with_tokens_that_an_issuer_gives_them(
         assert issuer.refused
     finally:
         way.end()
+
+
+@pytest.fixture
+def other_issuer() -> Iterator[Issuer]:
+    made = Issuer()
+    yield made
+    made.close()
+
+
+def test_run_and_check_of_both_sides_say_that_no_token_is_had_or_that_none_is_taken(
+    tmp_path: Path, walled: Kafka, issuer: Issuer, other_issuer: Issuer, source_db: Database, target_db: Database
+) -> None:
+    source_db.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    issuer.says_no = "no such tenant"
+    other_issuer.early = True
+    ways: list[Through] = []
+    waiting: list[tuple[Running, tuple[str, ...]]] = []
+    no_token = ("no token can be had for the brokers now", "no such tenant", "sasl.token_url")
+    not_taken = ("the broker does not take the token", "invalid_token", "issuer, audience and scope")
+    try:
+        # All at once: each waits for as long as it would for brokers that are away.
+        for one, words in ((issuer, no_token), (other_issuer, not_taken)):
+            sides = {side: tokens(walled, one, side, USERS[side]) for side in ("writer", "reader")}
+            out, into = sides["writer"], sides["reader"]
+            ways.append(through(tmp_path / words[1][:2], walled, source_db, target_db, out=out, into=into))
+            for commands in (ways[-1].publishing, ways[-1].applying):
+                waiting += [(commands.start(verb), words) for verb in ("run", "check")]
+        for process, words in waiting:
+            process.until_output(words[0])
+            for word in words:
+                assert word in process.output()
+            assert not any(secret in process.output() for secret in USERS.values())
+        for process, _ in waiting[1::2]:
+            assert process.wait(60) == 75, process.output()
+        for process, _ in waiting[::2]:  # it may pass
+            assert not process.ended, process.output()
+    finally:
+        for way in ways:
+            way.end()

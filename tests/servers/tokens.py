@@ -13,6 +13,8 @@ from tests.servers.kafka_security import USERS
 # Soon enough that a client has to ask again within a test.
 LIFE_SECONDS = 4
 
+_DAY_SECONDS = 86400
+
 
 class Issuer(ThreadingHTTPServer):
     """Gives `USERS` tokens for their secrets (client credentials, RFC 6749 section 4.4), unsigned. `close` ends it."""
@@ -26,6 +28,10 @@ class Issuer(ThreadingHTTPServer):
         # Set: whoever asks gets no answer, and is counted.
         self.away = False
         self.unanswered: list[str] = []
+        # Set: whoever asks is told no in these words, which are none of the standard's.
+        self.says_no = ""
+        # Set: tokens are said to have been issued tomorrow, which brokers do not believe.
+        self.early = False
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -53,12 +59,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.unanswered.append(user)
             self.close_connection = True
             return
+        if self.server.says_no:
+            self._answer(401, {"errorSummary": self.server.says_no})
+            return
         if USERS.get(user) != secret or not user:
             self.server.refused += 1
             self._answer(401, {"error": "invalid_client"})
             return
         self.server.issued.append(user)
-        now = int(time.time())
+        now = int(time.time()) + _DAY_SECONDS * self.server.early
         claims = {"sub": user, "iat": now, "exp": now + LIFE_SECONDS}
         token = ".".join((_part({"alg": "none"}), _part(claims), ""))
         self._answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": LIFE_SECONDS})

@@ -68,3 +68,24 @@ def test_an_issuer_that_says_no_is_a_refused_login(said: str) -> None:
     found = translate(KafkaError(KafkaError._AUTHENTICATION, words), at="here")
     assert isinstance(found, AccessDenied)
     assert "client_secret" in found.do
+
+
+def test_who_waits_no_longer_tells_of_a_login_that_may_pass() -> None:
+    words = "Failed to acquire SASL OAUTHBEARER token: no such tenant"
+    noted = Noted()
+    assert noted.told(at="here") is None
+    noted(DOWN)
+    assert noted.told(at="here") is None
+    noted(KafkaError(KafkaError._AUTHENTICATION, words))
+    noted(DOWN)
+    told = noted.told(at="here", reading=True)
+    assert isinstance(told, SourceUnavailable)
+    assert told.why == words
+    assert "sasl.token_url" in told.do
+
+
+def test_a_token_of_too_small_a_scope_is_told_with_the_setting() -> None:
+    error = KafkaError(KafkaError._AUTHENTICATION, 'SASL authentication error: {"status":"insufficient_scope"}')
+    found = translate(error, at="here")
+    assert isinstance(found, AccessDenied)
+    assert "sasl.scope" in found.do

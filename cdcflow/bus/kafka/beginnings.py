@@ -46,7 +46,7 @@ def emptied(
         until = time.monotonic() + _LIMIT_SECONDS
         while len(found) < len(partitions):
             if time.monotonic() > until:
-                told = noted.explains(at=at)
+                told = noted.told(at=at, reading=True)
                 raise told or SourceUnavailable(
                     "topics that were made anew cannot be read now", at=at, why=noted.words()
                 )

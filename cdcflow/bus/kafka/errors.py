@@ -34,6 +34,7 @@ AWAY: Final = frozenset(
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
         KafkaError._RESOLVE,
         KafkaError._DESTROY,
         KafkaError.REQUEST_TIMED_OUT,
@@ -131,6 +132,9 @@ def _login(words: str, at: str, away: type[Unavailable]) -> CdcflowError:
     if "invalid_token" in words or ("OAUTHBEARER" in words and "not valid in current SASL state" in words):
         do = "nothing where the token had just expired; else see that the brokers trust its issuer, audience and scope"
         return away("the broker does not take the token", at=at, why=words, do=do)
+    if "insufficient_scope" in words:
+        do = "set sasl.scope to what the brokers ask of a token, and permit it to this client at the issuer"
+        return AccessDenied("the broker wants a token of another scope", at=at, why=words, do=do)
     if "transport failure" in words:
         return away("the broker went away while we logged in", at=at, why=words)
     do = "correct user, password and sasl.mechanism; `cdcflow check` tries them"

@@ -198,4 +198,4 @@ class Cluster:
 
     def _told(self) -> CdcflowError | None:
         self.admin.poll(0)
-        return self._noted.explains(at=self._at)
+        return self._noted.told(at=self._at, reading=True)

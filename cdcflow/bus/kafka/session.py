@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from cdcflow.bus.kafka.errors import TOO_LARGE, error_of, fenced, too_large, translate
+from cdcflow.bus.kafka.errors import AWAY, TOO_LARGE, error_of, fenced, too_large, translate
 from cdcflow.bus.kafka.waiting import Noted
 from cdcflow.errors import CdcflowError, ConfigError, OperatorError, TargetUnavailable
 
@@ -114,11 +114,12 @@ class Session:
                 break
             except KafkaException as raised:
                 refusal = error_of(raised)
+                producer.poll(0)
                 told = self._noted.explains(at=self._at)
                 if told is not None:
                     raise told from None
                 if not refusal.retriable() or time.monotonic() > until:
-                    raise translate(refusal, at=self._at) from None
+                    raise self._why(refusal) or translate(refusal, at=self._at) from None
         self._producer = producer
 
     def begin(self) -> None:
@@ -165,7 +166,7 @@ class Session:
         if waiting != self._waiting:
             self._waiting, self._waiting_since = waiting, now
         elif now - self._waiting_since > _STUCK_SECONDS:
-            told = self._noted.explains(at=self._at)
+            told = self._noted.told(at=self._at)
             why = self._noted.words()
             raise told or TargetUnavailable("the brokers take no messages", at=self._at, why=why)
 
@@ -269,14 +270,18 @@ class Session:
             self._producer.poll(0)
         if self._refused:
             topic, _, why = self._refused[0]
-            return translate(why, at=self._at, topic=topic)
-        told = self._noted.explains(at=self._at)
+            return self._why(why) or translate(why, at=self._at, topic=topic)
+        told = self._noted.explains(at=self._at) or self._why(error)
         if told is not None and not error.fatal():
             return told
         found = translate(error, at=self._at)
         if isinstance(found, (ConfigError, OperatorError)) or found.exit_code == 5:
             return found
         return TargetUnavailable("a transaction with the brokers failed", at=self._at, why=found.why)
+
+    def _why(self, error: KafkaError) -> CdcflowError | None:
+        """Return why no broker lets us in, where the error is that none answers."""
+        return self._noted.told(at=self._at) if error.code() in AWAY else None
 
 
 __all__ = ["LONGEST_TRANSACTION_MS", "Headers", "Session", "fenced"]

@@ -212,7 +212,7 @@ class StateTopic:
         )
 
     def _give_up(self) -> None:
-        told = self._noted.explains(at=self._at)
+        told = self._noted.told(at=self._at)
         if told is not None:
             raise told
         raise TargetUnavailable("the pipeline's state cannot be read now", at=self._at, why=self._noted.words())

@@ -15,6 +15,7 @@ from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, error_of, translate
 from cdcflow.bus.kafka.letters import DeadLetters
 from cdcflow.bus.kafka.partitions import partition_of, share_name
 from cdcflow.bus.kafka.starts import Starts
+from cdcflow.bus.kafka.waiting import Noted
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Alone, Reading
 from cdcflow.errors import AccessDenied, CdcflowError, OperatorError, SourceUnavailable
@@ -75,6 +76,7 @@ class KafkaStream:
         self._moved = False
         self._sent = 0.0
         self._away_since = 0.0
+        self._noted = Noted()
         self._committed_at = 0.0
         self._measured_at = 0.0
         self._behind = 0
@@ -311,10 +313,11 @@ class KafkaStream:
             now = time.monotonic()
             self._away_since = self._away_since or now
             if now - self._away_since > _AWAY_SECONDS:
-                self._failure = error
+                self._failure = self._noted.told(at=self._at, reading=True) or error
             return
         if found is not None:
             self._away_since = 0.0
+            self._noted.forget()
             if found.changed:
                 self._subscribe(found.topics)
 
@@ -417,5 +420,7 @@ class KafkaStream:
             self._failure = translate(error_of(error), at=self._at, reading=True)
         elif code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
             found = translate(error_of(error), at=self._at, reading=True)
-            if isinstance(found, AccessDenied):  # else the client tries again by itself
+            if isinstance(found, AccessDenied):
                 self._failure = found
+            else:
+                self._noted(error)  # the client tries again by itself

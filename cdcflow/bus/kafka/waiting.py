@@ -53,6 +53,16 @@ class Noted:
         found = translate(last, at=at)
         return found if isinstance(found, (AccessDenied, ConfigError)) else None
 
+    def told(self, *, at: str, reading: bool = False) -> CdcflowError | None:
+        """Return why no broker lets us in, where one was told of, be it something that passes: for whoever waits no
+        longer. `reading` as `translate`."""
+        with self._lock:
+            last = self._last
+        if last is None:
+            return None
+        found = translate(last, at=at, reading=reading)
+        return found if last.code() in LOGIN or isinstance(found, (AccessDenied, ConfigError)) else None
+
     def words(self) -> str:
         """Return the last error's words, '' where there was none."""
         with self._lock:
@@ -109,4 +119,5 @@ class Admin:
             if answer.done():
                 break
         away = SourceUnavailable if self._reading else TargetUnavailable
-        raise away("the brokers do not answer", at=self._at, why=why)
+        told = self._noted.told(at=self._at, reading=self._reading)
+        raise told or away("the brokers do not answer", at=self._at, why=why)
