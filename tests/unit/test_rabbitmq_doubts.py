@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cdcflow.bus.rabbitmq.confirms import Confirms
-from cdcflow.bus.rabbitmq.doubts import Doubts, Place, place_of
+from cdcflow.bus.rabbitmq.doubts import Doubts, Place, Repeated, Row, Run, place_of
 
 
 def said(
@@ -72,3 +75,80 @@ def test_confirms_in_any_order_leave_nothing_open() -> None:
     assert confirms.waiting == 2
     confirms.confirm(10, multiple=True)
     assert confirms.waiting == 0
+
+
+def test_what_was_repeated_is_known_once_more_behind_a_checkpoint_in_its_middle() -> None:
+    doubts = Doubts()
+    for number, run in enumerate("abc", 1):
+        said(doubts, 1, number, run, 1)
+    assert said(doubts, 2, 1, "a", 1)
+    assert said(doubts, 2, 2, "b", 1, sealed=1)
+    assert said(doubts, 3, 1, "b", 1)
+    assert said(doubts, 3, 2, "c", 1)
+    assert not said(doubts, 3, 3, "d", 1)
+
+
+class Publishing:
+    """A publisher of numbered changes to one partition, killed and started again. `sent` is what the partition holds:
+    a place, the change's run, and whether it is a copied row."""
+
+    def __init__(self, data: st.DataObject, *, stream: bool) -> None:
+        self._data, self._stream = data, stream
+        self.sent: list[tuple[Place, Run | None, bool]] = []
+        self.published = self._checkpoint = 0
+
+    def session(self, generation: int) -> None:
+        """Go on at the checkpoint, until the end or a kill."""
+        repeated = Repeated(self._read_back()) if self._stream else Repeated({})
+        number = sealed = 0
+        at = self._checkpoint
+        for what in self._data.draw(st.lists(st.sampled_from("ccccrrsk"), max_size=12)):
+            if what == "k":
+                return
+            if what == "s":  # everything so far is settled, and the checkpoint saved
+                self._checkpoint, sealed = at, number
+            elif what == "r":
+                number += 1
+                self.sent.append((Place(generation, number, sealed, 1, 0), None, True))
+            else:
+                run = (str(at).encode(), b"")
+                at += 1
+                self.published = max(self.published, at)
+                if repeated.is_one(run, (1, 0)):
+                    continue
+                number += 1
+                self.sent.append((Place(generation, number, sealed, 1, 0), run, False))
+
+    def _read_back(self) -> dict[Run, Row]:
+        """As `claim.read_back`, with windows as small as the changes are few."""
+        window = 2
+        while True:
+            start, doubts = max(0, len(self.sent) - window), Doubts()
+            for place, run, copied in self.sent[start:]:
+                doubts.doubled(place, run, copied=copied)
+            if start == 0 or doubts.sealed_since(self.sent[start][0]):
+                return doubts.open()
+            window *= 2
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_a_queue_is_read_once_however_often_its_publisher_dies(data: st.DataObject) -> None:
+    publisher = Publishing(data, stream=False)
+    for generation in range(1, 6):
+        publisher.session(generation)
+    doubts = Doubts()
+    applied = [
+        run for place, run, copied in publisher.sent if not doubts.doubled(place, run, copied=copied) and not copied
+    ]
+    assert applied == [(str(each).encode(), b"") for each in range(publisher.published)]
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_a_stream_holds_everything_once_however_often_its_publisher_dies(data: st.DataObject) -> None:
+    publisher = Publishing(data, stream=True)
+    for generation in range(1, 6):
+        publisher.session(generation)
+    held = [run for _, run, copied in publisher.sent if not copied]
+    assert held == [(str(each).encode(), b"") for each in range(publisher.published)]

@@ -191,13 +191,14 @@ class Doubts:
         self._numbers: deque[tuple[int, Run]] = deque()  # the number of each run's first message
         self._before: dict[Run, Row] = {}
         self._repeated = Repeated({})
+        self._fresh = 0  # the number of the session's first change that was not published before
 
     def doubled(self, place: Place, run: Run | None, *, copied: bool) -> bool:
         """Note a message; return whether it repeats what an earlier session has published."""
         if place.generation != self._generation:
-            self._before = {**self._before, **self._seen}
+            self._before = self.open()
             self._repeated = Repeated(dict(self._before))
-            self._seen, self._generation = {}, place.generation
+            self._seen, self._generation, self._fresh = {}, place.generation, 0
             self._numbers.clear()
         if place.sealed:
             self.seal(place.generation, place.sealed)
@@ -205,25 +206,37 @@ class Doubts:
             return False
         row = (place.row, place.part)
         doubled = self._repeated.is_one(run, row)
-        if run is not None and not doubled:
+        if not doubled and not self._fresh:
+            self._fresh = place.number
+        if run is not None:
             if run not in self._seen:
                 self._numbers.append((place.number, run))
             self._seen[run] = max(row, self._seen.get(run, row))
         return doubled
 
     def seal(self, generation: int, number: int) -> None:
-        """Nothing up to this number of the session will be published again, nor anything of an earlier one."""
+        """Nothing up to this number of the session will be published again.
+
+        What earlier sessions published comes again before anything new does. So it is in doubt until it has come and is
+        sealed, or something behind it is; copied rows, which come at any time, say nothing of it.
+        """
         if generation != self._generation or not number:
             return
-        self._before = {}
-        self.sealed = max(self.sealed, generation << NUMBER_BITS | number)
+        known = bool(self._before)
         while self._numbers and self._numbers[0][0] <= number:
-            self._seen.pop(self._numbers.popleft()[1], None)
+            run = self._numbers.popleft()[1]
+            self._seen.pop(run, None)
+            self._before.pop(run, None)
+        if self._fresh and number >= self._fresh:
+            self._before = {}
+        elif self._before or not known:
+            return  # what is before may be in doubt, also where it was not looked at
+        self.sealed = max(self.sealed, generation << NUMBER_BITS | number)
 
     def sealed_since(self, first: Place | None) -> bool:
         """Return whether a message was sealed that stands at or behind the first one: nothing before it is in doubt."""
-        return first is None or self.sealed > first.whole
+        return first is not None and self.sealed > first.whole
 
     def open(self) -> dict[Run, Row]:
         """Return what the next session may have to publish and must not."""
-        return {**self._before, **self._seen}
+        return {**self._before, **{run: max(row, self._before.get(run, row)) for run, row in self._seen.items()}}
