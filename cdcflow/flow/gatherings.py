@@ -113,7 +113,8 @@ class Gatherings:
                 return False
             if min(arrived) not in here:
                 return False
-            step = ours[0].then
+            # One that was interrupted and written again may say less.
+            step = next((each.then for each in ours if each.then is not None), None)
             log.info("all shares have come", meeting=name, shares=len(wanted), then=_words(step))
             go_behind(here, ChangeBatch([step], Shares({}), 1) if step is not None else None)
         else:

@@ -19,7 +19,9 @@ from tests.integration.rabbit_world import (
     exchange,
     pairs,
     piece,
+    route,
     rows,
+    table,
     truncate,
 )
 from tests.servers.rabbitmq_server import RabbitMq
@@ -36,12 +38,17 @@ def values(reader: Reader) -> list[str | None]:
 
 def dies_behind_the_first_mark(target: Any, work: Callable[[], Any]) -> None:
     """A publisher that ends when one partition has a mark and the next has not."""
+    dies_behind_marks(target, 1, work)
+
+
+def dies_behind_marks(target: Any, written: int, work: Callable[[], Any]) -> None:
+    """A publisher that ends when so many partitions have a mark."""
     publisher, publish, marks = target._publisher, target._publisher.publish, 0
 
     def until_then(order: bytes, parts: Any, *rest: Any) -> int:
         nonlocal marks
         marks += parts.keys() == {0} and parts[0][4] in (b"t", b"m")
-        if marks > 1:
+        if marks > written:
             publisher._settle()
             raise TargetUnavailable("killed")
         return int(publish(order, parts, *rest))
@@ -98,6 +105,28 @@ def test_a_mark_of_a_transaction_that_is_not_published_again_ends_with_the_copy(
     reader = Reader(shop)
     reader.to_the_end()
     assert len(reader.rows) == 20
+
+
+@pytest.mark.parametrize("written", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_that_was_interrupted_stands_before_that_of_another_table_everywhere(
+    exchange: Callable[..., Exchange], kind: str, written: int
+) -> None:
+    shop = exchange(queue=kind, partitions=2)
+    first = shop.begun()
+    first.apply(batch(100, rows("I", pairs(1, 20))))
+    before = batch(200, rows("U", pairs(1, 5, "w")), truncate(), rows("I", pairs(30, 20)))
+    dies_behind_marks(first, written, lambda: first.apply(before))
+    second = shop.begun()
+    users = route(table("users"))
+    second.clear(users, users)
+    second.apply(before)
+    second.apply(batch(300, rows("I", pairs(90, 20))))
+    reader = Reader(shop)
+    reader.to_the_end()
+    assert reader.rows == {str(key): value for key, value in [*pairs(30, 20), *pairs(90, 20)]}
+    inserted = [key for key, value in reader.events if value is not None and not value.startswith("w")]
+    assert len(inserted) == len(set(inserted)) == 60
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from typing import Any
 from cdcflow.bus.formats import MEETING, SCHEMA, Format, Stamp, Stamps, Writer
 from cdcflow.bus.rabbitmq.doubts import MARKED, OF_NO_TRANSACTION, TRUNCATION
 from cdcflow.bus.rabbitmq.layout import Layout, routing_key
-from cdcflow.bus.rabbitmq.marks import OpenMark
+from cdcflow.bus.rabbitmq.marks import Emptied, OpenMark
 from cdcflow.bus.rabbitmq.publisher import Publisher
 from cdcflow.codecs.amqpframes_cy import entry
 from cdcflow.codecs.amqpframes_cy import short as short_string
@@ -36,6 +36,7 @@ class Lane:
         self.route, self.writer = route, writer
         self.keys = keys
         self.fingerprint = writer.fingerprint.encode()
+        self.content_type = content_type.decode()
         self.fixed = (short_string(content_type), entry(SCHEMA, self.fingerprint))
 
     def part(self, frame: RowBatch, stamps: Stamps) -> Part:
@@ -149,7 +150,10 @@ class Lanes:
         wired = wire_stamp(stamp)
         # The same name when it is published again: one partition may have it already, and another not.
         name = f"{stamp.position or self._publisher.generation}/{ordinal}/{lane.route.target}"
-        mark = OpenMark(name, str(lane.route.target), bool(stamp.position))
+        then = None
+        if stamp.position and op == b"t":
+            then = Emptied(key, value, tuple(lane.keys), lane.content_type, lane.writer.fingerprint)
+        mark = OpenMark(name, str(lane.route.target), bool(stamp.position), then)
         extras = {0: [(MEETING, mark.header(partitions))]} if partitions > 1 else {}
         run = (wired[0], lane.fingerprint + TRUNCATION) if wired[0] else None
         one = row.to_bytes(4, sys.byteorder)

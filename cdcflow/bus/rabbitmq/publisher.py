@@ -139,9 +139,8 @@ class Publisher:
             self._sender.send_one(session_key(number), [(PLACE, Session(self.generation, floor).header)], b"")
         self._settle()
         self._told = list(self.counters.sealed)
-        mark = self.notes.open_mark
-        if mark is not None and not mark.repeated:
-            self._complete(mark)
+        if self.notes.open_mark is not None:
+            self._complete(self.notes.open_mark)
 
     def _raise_floors(self, known: Iterable[int]) -> None:
         for number, floor in enumerate(known):
@@ -295,8 +294,9 @@ class Publisher:
                 self._complete(mark)
 
     def _complete(self, mark: OpenMark) -> None:
-        """Write a mark that was interrupted once more, under its name, to all partitions: nothing happens there. Those
-        that have it know the name."""
+        """Write a mark that was interrupted once more, under its name, to all partitions. Those that have it know the
+        name. Before another one is written: where two stand in another order in one partition than in the next, readers
+        wait for one another for good."""
         log.info("a mark that only some partitions may have is written again", mark=mark.name)
         for parts in mark.parts(self.layout.partitions):
             self.publish(FIRST, parts, [(b"", b"", 0)])
