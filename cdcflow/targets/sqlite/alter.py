@@ -92,6 +92,9 @@ def _differs(table: FileTable, move: Move, new: Route) -> bool:
         return True
     if table.made_by and not ddl.has_shape(new, table):
         return True
+    renamed = [(folded(was), folded(name)) for _, was, _, name in move.kept if folded(was) != folded(name)]
+    if {was for was, _ in renamed} & {name for _, name in renamed}:  # names go round
+        return True
     return new.on_delete is OnDelete.SOFT and table.column(SOFT_DELETE_COLUMN) is None
 
 
