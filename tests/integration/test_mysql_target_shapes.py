@@ -14,7 +14,7 @@ from cdcflow.model.change import SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.route import OnDelete, Route, SchemaChanges
 from cdcflow.model.schema import Column, ForeignKey, Index, TableName
-from cdcflow.targets.mysql import applier, barriers
+from cdcflow.targets.mysql import applier, barriers, ddl
 from tests.conftest import MakeMysqlDatabase
 from tests.integration.mysql_feed import ID, Fed, V, column, found, table
 from tests.servers.fleet import Fleet
@@ -40,6 +40,11 @@ def _columns(fed: Fed, name: str = "t") -> list[str]:
         f" WHERE table_schema = '{fed.database.name}' AND table_name = '{name}' ORDER BY ordinal_position"
     )
     return [str(row[0]) for row in fed.database.query(query)]
+
+
+def _comment(fed: Fed) -> str:
+    query = "SELECT table_comment FROM information_schema.tables WHERE table_name = 't' AND table_schema"
+    return str(fed.database.query(f"{query} = '{fed.database.name}'")[0][0])
 
 
 CRASHES = pytest.mark.parametrize("crash", [False, True], ids=["straight", "crash before the position"])
@@ -110,6 +115,69 @@ def test_two_columns_swap_their_names(fed: Fed, monkeypatch: pytest.MonkeyPatch,
         fed.rows(two, [("I", None, [b"2", b"now b", b"now a"])]),
     )  # fmt: skip
     assert found(fed, "SELECT id, a, b FROM t ORDER BY 1") == [(1, "was b", "was a"), (2, "now a", "now b")]
+
+
+SWAPPED = [(1, "was b", "was a"), (2, "now a", "now b")]
+ANEW = [(1, "7", "was b"), (2, "now a", "now b")]
+
+
+@CRASHES
+@pytest.mark.parametrize("marked", [True, False], ids=["", "made by an earlier build"])
+@pytest.mark.parametrize(("a", "b", "rows"), [(3, 2, SWAPPED), (4, 3, ANEW)], ids=["swapped", "dropped and added"])
+def test_names_stand_for_other_columns_in_a_shape_that_looks_the_same(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool, marked: bool, a: int, b: int, rows: object
+) -> None:
+    one = fed.made(ID, column("a", "text", 2), column("b", "text", 3))
+    if not marked:
+        fed.database.execute(f"ALTER TABLE t COMMENT = '{_comment(fed)[:-9]}]'")
+    two = _after(fed, one, ID, column("a", "text", a, missing="7"), column("b", "text", b))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"was a", b"was b"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("I", None, [b"2", b"now a", b"now b"])]),
+    )  # fmt: skip
+    assert found(fed, "SELECT id, a, b FROM t ORDER BY 1") == rows
+    assert ddl.seal(two) in _comment(fed)
+    fed.send(SchemaChange(one, two))  # once more: it is done
+    assert found(fed, "SELECT id, a, b FROM t ORDER BY 1") == rows
+
+
+@CRASHES
+def test_a_column_of_the_key_is_dropped_and_added_anew(fed: Fed, monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
+    k = column("k", "integer", 2, nullable=False)
+    one = fed.made(ID, k, column("v", "text", 3), key=("id", "k"))
+    two = _after(fed, one, ID, replace(k, number=4, missing="0"), column("v", "text", 3))
+    _send(
+        fed, monkeypatch, crash,
+        fed.rows(one, [("I", None, [b"1", b"5", b"a"]), ("I", None, [b"2", b"5", b"b"])]),
+        SchemaChange(one, two),
+        fed.rows(two, [("U", None, [b"1", b"0", b"c"]), ("I", None, [b"1", b"5", b"d"])]),
+    )  # fmt: skip
+    assert found(fed, "SELECT id, k, v FROM t ORDER BY 1, 2") == [(1, 0, "c"), (1, 5, "d"), (2, 0, "b")]
+
+
+def test_a_table_is_copied_again_whose_column_was_dropped_and_added_anew(fed: Fed) -> None:
+    one = fed.made(ID, V)
+    two = _after(fed, one, ID, replace(V, number=3))
+    fed.apply(one, [("I", None, [b"1", b"a"])])
+    fed.target.clear(two, one)
+    fed.target.create(two)
+    fed.apply(two, [("I", None, [b"1", b"b"])])
+    assert found(fed) == [(1, "b")]
+
+
+def test_who_is_to_alter_a_table_that_looks_the_same_says_so_in_its_comment(fed: Fed) -> None:
+    one = fed.made(ID, V)
+    two = _after(fed, one, ID, replace(V, number=3), schema_changes=SchemaChanges.STOP)
+    with pytest.raises(SchemaStop) as caught:
+        fed.send(SchemaChange(one, two))
+    *statements, last = caught.value.do.split(";\n")
+    assert last == "then start cdcflow again"
+    for statement in statements:
+        fed.database.execute(statement)
+    fed.send(SchemaChange(one, two), fed.rows(two, [("I", None, [b"1", b"a"])]))
+    assert found(fed) == [(1, "a")]
 
 
 @CRASHES

@@ -3,7 +3,8 @@
 All of one change is one ALTER TABLE, which both servers do wholly or not at all (columns that make way for others of
 their name are dropped by one before it). DDL commits, so it may be asked for again after a crash: in a table that
 cdcflow made, the ALTER sets the fingerprint of the new shape in the comment too, and is left out where it stands there
-already; in another, what the table has already is left out.
+already; in another, what the table has already is left out. Shapes that look the same may have other columns behind
+their names (dropped and added anew, swapped): the columns' numbers in the fingerprint tell.
 
 The source's catalog is read later than the log, so it may be ahead of the rows that are being applied. What could
 refuse a row of the past is not followed: no column becomes NOT NULL but one that is new and has a value.
@@ -46,27 +47,54 @@ def statements(old: Route, new: Route, table: TargetTable | None, server: Server
             why="its shape changed at the source, and there is no table to change",
             do=f"cdcflow resync {new.source.name}",
         )
-    if table.made_by and table.shape == ddl.fingerprint(new):
+    if _is_done(old, new, table):
         return []
     clauses = _clauses(old, new, table, server)
+    found = _ordered(old, new, table, clauses, pipeline)
     if clauses and new.schema_changes is SchemaChanges.STOP:
         raise SchemaStop(
             f"the shape of table {new.source.name} changed",
             at=f"target table {qualified(new.target)}",
             why="the rules say `schema_changes: stop` for it",
-            do=f"ALTER TABLE {qualified(new.target)} {', '.join(clauses)};\nthen start cdcflow again",
+            # With the mark, by which it is known to be done.
+            do=";\n".join([*found, "then start cdcflow again"]),
         )
-    # A column that takes the place of another of its name would inherit its indexes, with lengths of the other's type.
-    made_way = [clause for clause in _made_way(old, new) if clause in clauses]
-    rest = _joined(new, table, [clause for clause in clauses if clause not in made_way], pipeline)
-    return [f"ALTER TABLE {qualified(new.target)} {', '.join(made_way)}", *rest] if made_way else rest
+    return found
 
 
-def _made_way(old: Route, new: Route) -> list[str]:
-    """Return the clauses that drop columns in whose place others of the same name come."""
+def _is_done(old: Route, new: Route, table: TargetTable) -> bool:
+    """Whether a table that cdcflow made has the new shape already."""
+    if not table.made_by or table.shape != ddl.fingerprint(new):
+        return False
+    if ddl.fingerprint(old) != ddl.fingerprint(new) or ddl.numbers(old) == ddl.numbers(new):
+        return True
+    if table.numbers == ddl.numbers(new):
+        return True
+    # Of a key's new column that its rows have no known value in, the source wrote every row anew: a copy follows.
+    return any(older_value(new, new.source.column(name)) is None for name in _renewed_keys(old, new))
+
+
+def _ordered(old: Route, new: Route, table: TargetTable, clauses: list[str], pipeline: str) -> list[str]:
+    """Return the statements: first what makes way, if anything does, then the rest."""
+    # A column that takes the place of another of its name would inherit its indexes, with lengths of the other's type;
+    # and an index is not to become one on the columns that are left.
     _, gone, added = _match(old, new)
     names = {name.lower() for _, name in added}
-    return [f"DROP COLUMN {ident(name)}" for name in gone if name.lower() in names]
+    drops = {f"DROP COLUMN {ident(name)}" for name in gone if name.lower() in names} & set(clauses)
+    if drops:
+        drops |= {clause for clause in clauses if clause.startswith(("DROP PRIMARY KEY", "DROP KEY"))}
+    rest = _joined(new, table, [clause for clause in clauses if clause not in drops], pipeline)
+    if not drops:
+        return rest
+    made_way = [clause for clause in clauses if clause in drops]
+    return [f"ALTER TABLE {qualified(new.target)} {', '.join(made_way)}", *rest]
+
+
+def _renewed_keys(old: Route, new: Route) -> list[str]:
+    """Name the columns of the new key that are others than those that had their names before."""
+    _, _, added = _match(old, new)
+    before = {name.lower() for _, name in old.columns}
+    return [column.name for column, name in added if name.lower() in before and column.name in new.key]
 
 
 def moved(before: Route, now: Route, table: TargetTable) -> list[str]:
@@ -91,8 +119,10 @@ def reshape(route: Route, table: TargetTable, server: Server, pipeline: str, *, 
     """
     if route.schema_changes is not SchemaChanges.APPLY:
         return []
-    if table.shape == ddl.fingerprint(route):  # which says nothing of generated columns
-        return _joined(route, table, _generated(route, table, server) if empty else [], pipeline, seal=False)
+    if table.shape == ddl.fingerprint(route) and all(table.column(name) for _, name in route.columns):
+        # Which says nothing of generated columns; and the numbers begin anew with each copy.
+        seal = table.numbers not in ("", ddl.numbers(route))
+        return _joined(route, table, _generated(route, table, server) if empty else [], pipeline, seal=seal)
     texts = ddl.column_types(route, server)
     written = {name for _, name in route.columns}
     clauses = _drop_keys(route, table)
@@ -120,7 +150,7 @@ def reshape(route: Route, table: TargetTable, server: Server, pipeline: str, *, 
 
 def _joined(route: Route, table: TargetTable, clauses: list[str], pipeline: str, *, seal: bool = True) -> list[str]:
     if table.made_by and seal:
-        comment = catalog.mark(pipeline, catalog.unmarked(table.comment), ddl.fingerprint(route))
+        comment = catalog.mark(pipeline, catalog.unmarked(table.comment), ddl.seal(route))
         clauses = [*clauses, f"COMMENT = {literal(comment)}"]
     return [f"ALTER TABLE {qualified(route.target)} {', '.join(clauses)}"] if clauses else []
 
@@ -129,7 +159,10 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
     pairs, gone, added = _match(old, new)
     texts = ddl.column_types(new, server)
     before = ddl.column_types(old, server)
-    made = _drop_keys(new, table) if _key_changes(old, new) else []
+    gone = [name for name in gone if table.column(name)]
+    # Names that stand for another column than the one that the target's indexes hold.
+    passed_on = {was for _, was, _, name in pairs if was != name} & {name for _, was, _, name in pairs if was != name}
+    made = _drop_keys(new, table, [*gone, *passed_on]) if _key_changes(old, new) else []
     dropped = _dropped_generated(old, new)
     made += [f"DROP COLUMN {ident(name)}" for name in dict.fromkeys([*dropped, *gone]) if table.column(name)]
     vacated = {name.lower() for name in (*dropped, *gone)} | {was.lower() for _, was, _, name in pairs if was != name}
@@ -157,7 +190,7 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
     made += _generated(new, table, server, without=was_there)
     made += _soft_delete(new, table)
     if _key_changes(old, new):
-        made += _add_key(new, table)
+        made += _add_key(new, table, [*gone, *passed_on])
     return made
 
 
@@ -246,28 +279,38 @@ def _soft_delete(route: Route, table: TargetTable) -> list[str]:
 
 
 def _key_changes(old: Route, new: Route) -> bool:
+    if _renewed_keys(old, new):
+        return True
     names = {column.number: column.name for column in old.source.columns if column.number}
     now = {column.name: names.get(column.number, column.name) for column in new.source.columns}
     return [now.get(name, name) for name in new.key] != list(old.key)
 
 
-def _drop_keys(route: Route, table: TargetTable) -> list[str]:
-    """Drop the target's keys where they are no longer the source's, and would only refuse rows."""
+def _drop_keys(route: Route, table: TargetTable, gone: Collection[str] = ()) -> list[str]:
+    """Drop the target's keys where they are no longer the source's, and would only refuse rows; and those that have
+    columns of `gone`, which are dropped or go under other names."""
     if not table.made_by:
         return []
+    lost = {name.lower() for name in gone}
     names = {column.name: name for column, name in route.columns}
     wanted = [set(route.key_in_target), {names.get(name, "") for name in route.source.primary_key}]
-    found = [key for key in table.keys if (key.primary or key.name == "cdcflow_key") and set(key.columns) not in wanted]
+    found = [
+        key
+        for key in table.keys
+        if (key.primary or key.name == "cdcflow_key")
+        and (set(key.columns) not in wanted or lost & {name.lower() for name in key.columns})
+    ]
     counting = [
         f"MODIFY COLUMN {ident(there.name)} {_as_is(there)} NOT NULL"
         for there in table.columns
-        if there.auto and any(there.name in key.columns for key in found)
+        if there.auto and any(there.name in key.columns for key in found) and there.name.lower() not in lost
     ]
     return counting + ["DROP PRIMARY KEY" if key.primary else f"DROP KEY {ident(key.name)}" for key in found]
 
 
-def _add_key(route: Route, table: TargetTable) -> list[str]:
-    if not route.key or table.finds_one_row_by(route.key_in_target):
+def _add_key(route: Route, table: TargetTable, gone: Collection[str] = ()) -> list[str]:
+    lost = {name.lower() for name in gone} & {name.lower() for name in route.key_in_target}
+    if not route.key or (table.finds_one_row_by(route.key_in_target) and not lost):
         return []
     columns = ddl.column_list(route.key_in_target)
     if set(route.key) == set(route.source.primary_key) and not ddl.keeps_deleted_versions(route):

@@ -12,9 +12,9 @@ from cdcflow.targets.mysql.session import Session, text
 
 # Stands at the end of the comment of each table that `create` made: only those get indexes and foreign keys, and only
 # those are brought into the source's shape before a copy starts over. `shape` is a fingerprint of the route that the
-# table was made or altered for last: an ALTER sets it together with what it changes, so one that is run again after a
-# crash is known to be done.
-_MARKED = re.compile(r"\[made by cdcflow, pipeline ([a-z0-9_]+)(?:, shape ([0-9a-f]+))?\]$")
+# table was made or altered for last, and of which of the source's columns its names stand for (not in marks of earlier
+# builds): an ALTER sets it together with what it changes, so one that is run again after a crash is known to be done.
+_MARKED = re.compile(r"\[made by cdcflow, pipeline ([a-z0-9_]+)(?:, shape ([0-9a-f]{12})([0-9a-f]*))?\]$")
 _LONGEST_COMMENT = 2048
 
 
@@ -75,6 +75,12 @@ class TargetTable:
         """The fingerprint in the mark."""
         found = _MARKED.search(self.comment)
         return (found[2] or "") if found else ""
+
+    @property
+    def numbers(self) -> str:
+        """The fingerprint of the columns' numbers in the mark; '' where an earlier build made it."""
+        found = _MARKED.search(self.comment)
+        return (found[3] or "") if found else ""
 
     def column(self, name: str) -> TargetColumn | None:
         """Return a column; MySQL's column names know no case."""

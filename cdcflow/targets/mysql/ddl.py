@@ -93,7 +93,7 @@ def create_table(
     if route.on_delete is OnDelete.SOFT:
         lines.append(f"{ident(SOFT_DELETE_COLUMN)} {SOFT_DELETE_TYPE}")
     body = ",\n  ".join([*lines, *keys])
-    comment = literal(catalog.mark(pipeline, route.source.comment, fingerprint(route)))
+    comment = literal(catalog.mark(pipeline, route.source.comment, seal(route)))
     return (
         f"CREATE TABLE {qualified(route.target)} (\n  {body}\n) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
         f" DEFAULT CHARACTER SET utf8mb4 COMMENT={comment}"
@@ -176,3 +176,17 @@ def fingerprint(route: Route) -> str:
     ]
     parts += [str(route.key_in_target), str(route.on_delete)]
     return blake2b("\1".join(parts).encode(), digest_size=6).hexdigest()
+
+
+def numbers(route: Route) -> str:
+    """Return a short text that differs when a name stands for another column of the source than before."""
+    # As a log counts them whose server gives columns no numbers.
+    numbered = all(column.number for column in route.source.columns)
+    places = {column.name: place for place, column in enumerate(route.source.columns, 1)}
+    found = [column.number if numbered else places[column.name] for column, _ in route.columns]
+    return blake2b(str(found).encode(), digest_size=4).hexdigest()
+
+
+def seal(route: Route) -> str:
+    """Return what the mark of a table says that has the route's shape."""
+    return fingerprint(route) + numbers(route)
