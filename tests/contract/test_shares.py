@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from cdcflow import registry
-from cdcflow.errors import Fenced
+from cdcflow.errors import CdcflowError, Fenced, TargetUnavailable
 from cdcflow.model.change import ChangeBatch, Rows, Truncate
 from cdcflow.model.context import Context
 from cdcflow.model.frame import RowBatch, image
@@ -23,7 +23,9 @@ from cdcflow.model.route import Route
 from cdcflow.model.schema import Column, Logical, NativeType
 from cdcflow.state import SqlStore, open_store, sharing
 from cdcflow.targets.mysql import barriers
+from cdcflow.targets.postgres import session
 from tests.integration.target_shapes import route, table
+from tests.servers.waiting import until
 
 OWNER = {"host": "here", "process": "1"}
 ME = "shop_warehouse"
@@ -296,6 +298,42 @@ def test_what_is_said_to_be_durable_is_on_the_disk_also_where_no_share_has_moved
             assert target_db.query(query) == [(True,)]
     finally:
         one.target.close()
+        store.close()
+
+
+def test_who_is_stopped_in_a_transaction_holds_the_others_up_for_a_while_only(
+    target_db: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "BESIDE_OTHERS_SECONDS", 2)
+    home = Home(str(target_db.url), "public")
+    store = open_store(home.url)
+    store.migrate()
+    one, two = Instance(home, store), Instance(home, store)
+    try:
+        one.claim("t/0")
+        one.target.create(one.route)
+        one.write("t/0", 1, (1, "a"))
+        asleep = one.target._applier._session  # type: ignore[attr-defined]
+        asleep.run("BEGIN")
+        asleep.run("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+        two.claim("t/0")
+        # The server ends that transaction, or the lock is asked for again.
+        until(lambda: two.write("t/0", 2, (1, "b")) is None, what="the other has written")
+        assert home.found() == [(1, "b")]
+        with pytest.raises(CdcflowError):
+            one.write("t/0", 3, (1, "c"))
+        assert home.found() == [(1, "b")]
+        # Somebody else's transaction is nobody's to end: it is told.
+        with target_db.connect(autocommit=False) as other:
+            other.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(TargetUnavailable, match="a lock could not be had") as told:
+                two.write("t/0", 3, (1, "d"))
+            assert "pg_stat_activity" in told.value.do
+        until(lambda: two.write("t/0", 3, (1, "d")) is None, what="it is written later")
+        assert home.found() == [(1, "d")]
+    finally:
+        for each in (one, two):
+            each.target.close()
         store.close()
 
 

@@ -52,6 +52,8 @@ _TEMPORARY = {
     "58030": "the server met an I/O error",
 }
 _HOW_TO_WAIT = {
+    "55P03": "SELECT pid, application_name, state FROM pg_stat_activity shows who is in a transaction, another instance"
+    " that is stopped perhaps; cdcflow goes on by itself",
     "53100": "free space on the server's disk; cdcflow goes on by itself",
     "53300": "raise max_connections or close other sessions; cdcflow goes on by itself",
 }

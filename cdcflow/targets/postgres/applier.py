@@ -78,6 +78,11 @@ class Applier:
     def apply(self, batch: ChangeBatch) -> Receipt:
         """See `model.ports.Target.apply`."""
         self._shared = isinstance(batch.end, Shares)
+        if self._shared:
+            try:
+                self._connected().write_beside_others()
+            except psycopg.Error as error:
+                raise self._failure(error) from None
         way = Way.ORDERED if _is_small(batch) else Way.NETTED
         while True:
             try:

@@ -29,6 +29,9 @@ _SETTINGS: Final = (
     "SET lock_timeout = 0",
     "SET plan_cache_mode = force_generic_plan",
 )
+# Several instances write the same tables where the source is a bus. One that is stopped (SIGSTOP, a paused container)
+# in a transaction keeps its locks, and the broker gives its shares to the others, who would wait while it sleeps.
+BESIDE_OTHERS_SECONDS = 60
 _TRIGGERS_OFF: Final = "SET session_replication_role = replica"
 
 # What one pipeline holds at the most before its answers are read: the answers must fit the sockets' buffers,
@@ -61,6 +64,7 @@ class Session:
         self._poll.register(self._pgconn.socket, select.POLLIN)
         self._prepared: dict[str, bytes] = {}
         self._number = 0
+        self._beside_others = False
         try:
             for setting in _SETTINGS:
                 self.run(setting)
@@ -180,6 +184,14 @@ class Session:
         if self._prepared:
             self.run("DEALLOCATE ALL")
             self._prepared.clear()
+
+    def write_beside_others(self) -> None:
+        """Let other instances of the pipeline go on when this one is stopped: the server ends its open transaction. And
+        wait for a lock of another no longer than that, so that it is told."""
+        if not self._beside_others:
+            for setting in ("lock_timeout", "idle_in_transaction_session_timeout"):
+                self.run(f"SET {setting} = '{BESIDE_OTHERS_SECONDS}s'")
+            self._beside_others = True
 
     def rollback(self) -> None:
         """End an open transaction, as well as that goes: a broken connection rolls back by itself."""
