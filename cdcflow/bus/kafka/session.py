@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -114,12 +115,13 @@ class Session:
                 break
             except KafkaException as raised:
                 refusal = error_of(raised)
-                producer.poll(0)
+                _listen(producer)
                 told = self._noted.explains(at=self._at)
                 if told is not None:
                     raise told from None
                 if not refusal.retriable() or time.monotonic() > until:
                     raise self._why(refusal) or translate(refusal, at=self._at) from None
+        self._let_in(producer)
         self._producer = producer
 
     def begin(self) -> None:
@@ -159,8 +161,12 @@ class Session:
 
         Raises:
             TargetUnavailable: nothing has left the queue for long.
+            CdcflowError: the producer is of no more use, as `errors.translate`.
         """
-        self.producer.poll(_FULL_SECONDS)
+        try:
+            self.producer.poll(_FULL_SECONDS)
+        except KafkaException as raised:
+            raise self._failed(raised) from None
         self.check_age()
         waiting, now = len(self.producer), time.monotonic()
         if waiting != self._waiting:
@@ -213,6 +219,7 @@ class Session:
                 if error.retriable() and time.monotonic() < until and not error.txn_requires_abort():
                     continue
                 raise self._failed(raised) from None
+        self._let_in(self.producer)
         self.inside = False
 
     def abort(self) -> None:
@@ -267,7 +274,7 @@ class Session:
         error = error_of(raised)
         self.voided = error.txn_requires_abort()
         if self._producer is not None:
-            self._producer.poll(0)
+            _listen(self._producer)
         if self._refused:
             topic, _, why = self._refused[0]
             return self._why(why) or translate(why, at=self._at, topic=topic)
@@ -279,9 +286,20 @@ class Session:
             return found
         return TargetUnavailable("a transaction with the brokers failed", at=self._at, why=found.why)
 
+    def _let_in(self, producer: Producer) -> None:
+        """A call was answered: what was told before, or waits to be, is no cause of a later silence."""
+        _listen(producer)
+        self._noted.forget()
+
     def _why(self, error: KafkaError) -> CdcflowError | None:
         """Return why no broker lets us in, where the error is that none answers."""
         return self._noted.told(at=self._at) if error.code() in AWAY else None
+
+
+def _listen(producer: Producer) -> None:
+    """Take what the client tells of beside its calls. `poll` raises what is fatal, which each call says as well."""
+    with suppress(KafkaException):
+        producer.poll(0)
 
 
 __all__ = ["LONGEST_TRANSACTION_MS", "Headers", "Session", "fenced"]

@@ -132,6 +132,7 @@ class StateTopic:
                 start = OFFSET_BEGINNING if self._next is None else self._next
                 consumer.assign([TopicPartition(self.name, 0, start)])
                 self._to_an_end(consumer, until)
+                self._noted.forget()  # a broker let us in
                 if self._next is None or self._next > past:
                     return
                 if time.monotonic() > until:
