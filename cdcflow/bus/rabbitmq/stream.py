@@ -388,6 +388,9 @@ class RabbitStream:
         held = next(each for each in self._held.values() if each.number == number)
         self._claims.give([held.name])
         self._acknowledge()
+        held.unread.clear()
+        held.unread_bytes = 0
+        self._wire.ignore(held.channel)
         self._wire.call(spec.Basic.Cancel(f"cdcflow.{number}"), channel=held.channel)
         self._wire.call(spec.Channel.Close(200, "handed on", 0, 0), channel=held.channel)
         self._wire.forget(held.channel)

@@ -20,7 +20,7 @@ from pika import spec
 
 from cdcflow.bus.rabbitmq.address import Address, dial
 from cdcflow.bus.rabbitmq.refusals import Refused
-from cdcflow.codecs.amqpframes_cy import AmqpError, Splitter, frame
+from cdcflow.codecs.amqpframes_cy import DELIVER, AmqpError, Splitter, frame
 from cdcflow.errors import Unavailable
 
 # How long the broker may take to answer a method: a declaration waits for a majority of a cluster.
@@ -52,6 +52,7 @@ class Wire:
         self._events: list[Event] = []
         self._channels = 0
         self._free: list[int] = []
+        self._ignored: set[int] = set()  # channels whose messages are dropped
         self._failure: Exception | None = None
         self._sent_at = self._heard_at = time.monotonic()
 
@@ -139,7 +140,7 @@ class Wire:
                 self.blocked = ""
             elif event[1] == _CONNECTION_CLOSE:
                 self._closed(event)
-            elif event[1]:
+            elif event[1] and (event[1] != DELIVER or event[0] not in self._ignored):
                 self._events.append(event)
 
     def _closed(self, event: Event) -> None:
@@ -220,8 +221,15 @@ class Wire:
         """Return whether the connection, and the channel in it, are open as far as we know."""
         return self._failure is None and channel not in self._free
 
+    def ignore(self, channel: int) -> None:
+        """Drop the messages of a channel that is about to be closed, what has come and what will: of a large backlog
+        more may be under way, before the broker's answer, than there is memory for."""
+        self._ignored.add(channel)
+        self._events = [each for each in self._events if each[0] != channel or each[1] != DELIVER]
+
     def forget(self, channel: int) -> None:
         """Drop what has come for a channel that was closed; its number is free."""
+        self._ignored.discard(channel)
         self._events = [each for each in self._events if each[0] != channel]
         self._free.append(channel)
 
