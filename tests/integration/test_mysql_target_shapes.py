@@ -238,6 +238,40 @@ def test_a_crash_between_the_alter_and_the_rows_behind_it(fed: Fed, monkeypatch:
     assert found(fed, "SELECT count(*) FROM t") == [(3,)]
 
 
+def _killed_at_a_change(fed: Fed, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> None:
+    """Apply a batch and die where what stands before its DDL is committed; another process goes on."""
+    with monkeypatch.context() as patched:
+
+        def die(*_: Any) -> None:
+            raise _Killed
+
+        patched.setattr(barriers, "pass_one", die)
+        with pytest.raises(_Killed):
+            fed.send(*steps, large=True)
+    fed.again()
+    fed.target.heartbeat(fed.batch().end)
+
+
+@pytest.mark.parametrize("cleared", [True, False], ids=["copied again", "excluded, and taken in again"])
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_what_a_cut_batch_wrote_of_a_table_is_forgotten_when_its_copy_begins(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch, cleared: bool, restarts: int
+) -> None:
+    one, other = fed.made(), fed.made(name="o")
+    changed = SchemaChange(other, _after(fed, other, ID, V, column("n", "integer", 3)))
+    five = fed.rows(one, [("I", None, [b"%d" % n, b"old"]) for n in range(5)])
+    _killed_at_a_change(fed, monkeypatch, five, changed)
+    if cleared:
+        fed.target.clear(one, one)
+    else:
+        fed.database.execute("TRUNCATE TABLE t")
+    fed.target.create(one)
+    for n in range(restarts):
+        _killed_at_a_change(fed, monkeypatch, fed.rows(other, [("I", None, [b"%d" % n, b"o"])]), changed)
+    fed.apply(one, [("I", None, [b"%d" % n, b"new"]) for n in range(6)], large=True)
+    assert found(fed, "SELECT count(*) FROM t WHERE v = 'new'") == [(6,)]
+
+
 def test_a_change_in_the_middle_of_a_large_transaction(fed: Fed) -> None:
     one = fed.made()
     two = _after(fed, one, ID, V, column("n", "integer", 3))

@@ -121,9 +121,10 @@ class Applier:
         return self._commits.durable()
 
     def forget(self, table: int) -> None:
-        """Leave nothing of a table out any more: its copy starts over."""
-        if self._done:
-            self._done.pop(table, None)
+        """Leave nothing of a table out any more, in no later batch either: its copy starts over. Any thread."""
+        for counts in (self._done, self._written):
+            if counts and table in counts:
+                counts[table] = 0  # whoever goes through them meanwhile finds as many
 
     def close(self) -> None:
         """Disconnect; what was not committed is rolled back."""

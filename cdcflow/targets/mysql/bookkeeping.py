@@ -93,7 +93,7 @@ def recorded(pipeline: str) -> str:
 
 def set_partial(pipeline: str, position: str, changes: Mapping[int, int]) -> str:
     """Return what records how many changes of each table, by its id, behind `position` are written."""
-    text = json.dumps({str(table): count for table, count in changes.items()})
+    text = json.dumps({str(table): count for table, count in changes.items() if count})
     return (
         f"REPLACE INTO cdcflow.partial_batches (pipeline, `position`, changes)"
         f" VALUES ({literal(pipeline)}, {literal(position)}, {literal(text)})"

@@ -63,6 +63,8 @@ class MysqlTarget:
 
     def create(self, route: Route) -> None:
         with self._connected() as session:
+            if self._epoch is not None:
+                self._forget_part_before(session, route, self._epoch)
             server = catalog.server(session)
             refuse(route, impossible(route, server))
             table = catalog.table(session, route.target)
@@ -132,10 +134,7 @@ class MysqlTarget:
         with self._connected() as session:
             server = catalog.server(session)
             session.define(bookkeeping.MAKE_PARTIAL)
-            session.begin()
-            if not session.query(bookkeeping.fence(self._pipeline, epoch)):
-                session.rollback()
-                raise fenced(self.address, f"the lease of pipeline {self._pipeline} has another epoch than {epoch}")
+            self._begin_fenced(session, epoch)
             # First, for TRUNCATE commits: the record says by itself that the copy starts over.
             session.run(bookkeeping.forget_chunks(self._pipeline, route.source.id))
             self._forget_part(session, route)
@@ -150,6 +149,22 @@ class MysqlTarget:
                     for statement in alter.reshape(route, table, server, self._pipeline, empty=True):
                         held.follow(session, statement, route.target, route, self.address)
         log.info("emptied a table", table=str(route.target))
+
+    def _begin_fenced(self, session: Session, epoch: int) -> None:
+        session.begin()
+        if not session.query(bookkeeping.fence(self._pipeline, epoch)):
+            session.rollback()
+            raise fenced(self.address, f"the lease of pipeline {self._pipeline} has another epoch than {epoch}")
+
+    def _forget_part_before(self, session: Session, route: Route, epoch: int) -> None:
+        """No change of a table arrives before its copy begins: what is on record is of an earlier time, when the rules
+        named it, too."""
+        session.define(bookkeeping.MAKE_PARTIAL)
+        rows = session.query(bookkeeping.get_partial(self._pipeline))
+        if rows and route.source.id in bookkeeping.read_changes(text(rows[0][1])):
+            self._begin_fenced(session, epoch)
+            self._forget_part(session, route)
+            session.commit()
 
     def _forget_part(self, session: Session, route: Route) -> None:
         """What a batch that was cut short wrote of the table is gone with its rows."""
