@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,15 +77,32 @@ class Claims:
     """What a target has on record, and who is asked to give."""
 
     def __init__(self) -> None:
-        self.recorded: dict[str, Share] = {}
+        self.shares: dict[str, Share] = {}
         self.given: list[str] = []
         self.gone: list[str] = []
 
     def take(self, names: Sequence[str]) -> dict[str, Share]:
         for name in names:
-            before = self.recorded.get(name, Share(0, 0))
-            self.recorded[name] = Share(before.epoch + 1, before.place)
-        return {name: self.recorded[name] for name in names}
+            before = self.shares.get(name, Share(0, 0))
+            self.shares[name] = replace(before, epoch=before.epoch + 1)
+        return {name: self.shares[name] for name in names}
+
+    def record(self, shares: Mapping[str, Share]) -> None:
+        for name, at in shares.items():
+            self.shares[name] = replace(at, identity=self.shares[name].identity)
+
+    def recorded(self) -> dict[str, Share]:
+        return dict(self.shares)
+
+    def begin(self, places: Mapping[str, int]) -> None:
+        for name, place in places.items():
+            self.shares.setdefault(name, Share(0, place))
+
+    def identify(self, shares: Mapping[str, Share]) -> None:
+        for name, at in shares.items():
+            before = self.shares[name]
+            place = before.place if before.identity in ("", at.identity) else 0
+            self.shares[name] = Share(before.epoch, place, at.identity)
 
     def give(self, names: Sequence[str]) -> None:
         self.given += names
@@ -160,7 +178,7 @@ class Reader:
             for each in found.steps:
                 self._apply(each)
         assert isinstance(found.end, Shares)
-        self.claims.recorded.update(found.end.shares)
+        self.claims.record(found.end.shares)
         if ack:
             self.stream.ack(found.end)
         return found
@@ -173,7 +191,7 @@ class Reader:
 
     def to_the_end(self) -> None:
         end = self.source.end()
-        self.until(lambda: self.stream.reached(end, self.claims.recorded))
+        self.until(lambda: self.stream.reached(end, self.claims.shares))
 
     def fails(self, limit: float = 60) -> CdcflowError:
         deadline = time.monotonic() + limit

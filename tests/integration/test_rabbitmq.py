@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pika
 import pytest
 
-from cdcflow.errors import AccessDenied, OperatorError, PositionLost, SourceUnavailable, TargetUnavailable, UsageError
+from cdcflow.errors import AccessDenied, OperatorError, SourceUnavailable, TargetUnavailable, UsageError
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
 from tests.integration.rabbit_world import (
@@ -183,8 +184,19 @@ def test_a_deleted_queue_stops_both_sides(exchange: Callable[..., Exchange], rab
     assert "deleted and made again" in Reader(shop, reader.claims).fails().what
 
 
+def told(shop: Exchange, claims: Claims) -> OperatorError:
+    """Start a reader that has to stop; return what it says."""
+    reader = Reader(shop, claims)
+    error = reader.fails()
+    reader.stream.close()
+    assert isinstance(error, OperatorError)
+    return error
+
+
+@pytest.mark.parametrize("count", [3, 100])
+@pytest.mark.parametrize("start", ["first", "next"])
 def test_a_stream_made_again_is_told_from_the_one_that_was_read(
-    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+    start: str, count: int, exchange: Callable[..., Exchange], rabbitmq: RabbitMq
 ) -> None:
     shop = exchange(queue="stream")
     target = shop.begun()
@@ -194,9 +206,67 @@ def test_a_stream_made_again_is_told_from_the_one_that_was_read(
     reader.stream.close()
     target.close()
     rabbitmq.delete_queue(f"{shop.name}.0")
-    shop.begun()
-    error = Reader(shop, reader.claims).fails()
-    assert isinstance(error, PositionLost)
+    # Its reader is told once, however much it holds by then, and goes on with its first message.
+    again = shop.begun()
+    again.apply(batch(200, truncate(), rows("I", pairs(1, count, "w"))))
+    assert "deleted and made again" in told(shop, reader.claims).what
+    for claims in (reader.claims, Claims()):
+        other = Reader(shop, claims, start=start if claims is reader.claims else "first")
+        other.to_the_end()
+        assert other.rows == {str(key): f"w{key}" for key in range(1, count + 1)}
+        other.stream.close()
+
+
+def test_a_stream_that_was_read_before_it_had_a_name_is_told_from_the_next(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange(queue="stream")
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 30))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == 30)
+    reader.stream.close()
+    nameless = {name: replace(share, identity="") for name, share in reader.claims.shares.items()}
+    reader.claims.shares = dict(nameless)
+    target.apply(batch(200, rows("I", pairs(31, 1))))
+    same = Reader(shop, reader.claims)
+    same.to_the_end()
+    assert same.events == [("31", "v31")]
+    same.stream.close()
+    target.close()
+    rabbitmq.delete_queue(f"{shop.name}.0")
+    shop.begun().apply(batch(300, truncate(), rows("I", pairs(1, 100, "w"))))
+    reader.claims.shares = dict(nameless)
+    assert "deleted and made again" in told(shop, reader.claims).what
+    other = Reader(shop, reader.claims)
+    other.to_the_end()
+    assert other.rows == {str(key): f"w{key}" for key in range(1, 101)}
+
+
+def test_a_publisher_that_dies_while_it_makes_a_stream_again_leaves_its_name(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = exchange(queue="stream")
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 5))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == 5)
+    reader.stream.close()
+    target.close()
+    rabbitmq.delete_queue(f"{shop.name}.0")
+
+    def dies(*_: object) -> None:
+        raise TargetUnavailable("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cdcflow.bus.rabbitmq.publisher.declare_super_stream", dies)  # the stream is there by then
+        with pytest.raises(TargetUnavailable):
+            shop.begun()
+    shop.begun().apply(batch(200, truncate(), rows("I", pairs(1, 40, "w"))))
+    assert "deleted and made again" in told(shop, reader.claims).what
+    other = Reader(shop, reader.claims)
+    other.to_the_end()
+    assert len(other.rows) == 40
 
 
 def test_a_second_publisher_is_kept_out(exchange: Callable[..., Exchange]) -> None:

@@ -14,6 +14,7 @@ from tests.integration.test_rabbitmq_run import Bus, bus, change
 from tests.integration.test_rabbitmq_sessions import KINDS, dies_behind_the_first_mark, purged
 from tests.servers.commands import PipelineFolder, Running
 from tests.servers.database import Database, is_same, same
+from tests.servers.fleet import PostgresServer
 from tests.servers.mysql_database import MysqlDatabase
 from tests.servers.rabbitmq_server import RabbitMq
 from tests.servers.registry_server import SchemaRegistry
@@ -76,6 +77,48 @@ def test_what_both_sides_say_of_a_deleted_queue_ends_with_an_equal_target(
     shop.done(shop.out)
     shop.done(shop.into)
     same(source_db, target_db, "account")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("partitions", "more"), [(1, 0), (1, 8000), (2, 8000)])
+def test_what_both_sides_say_of_a_deleted_stream_ends_with_an_equal_target(
+    partitions: int,
+    more: int,
+    bus: Callable[..., Bus],
+    source_db: Database,
+    target_db: Database,
+    pg_target: PostgresServer,
+    new_database: Callable[..., Database],
+    rabbitmq: RabbitMq,
+    tmp_path: Path,
+) -> None:
+    shop = bus(queue="stream", partitions=partitions)
+    shop.into.write_rules("public.account")
+    shop.done(shop.out)
+    shop.done(shop.into)
+    change(source_db, random.Random(1))
+    publisher, applier = shop.start(shop.out), shop.start(shop.into)
+    queue = f"{shop.out.name}.0"
+    until(lambda: f"reading a queue  queue={queue}" in applier.log(), what="it is read")
+    rabbitmq.delete_queue(queue)
+    source_db.execute(f"INSERT INTO account SELECT n, 7 FROM generate_series(1001, {1000 + more}) n")
+    source_db.execute("DELETE FROM account WHERE id < 50")
+    assert "do:   cdcflow resync --all at the publisher" in ended(applier)
+    assert "do:   cdcflow resync --all" in ended(publisher)
+    assert f'queue "{queue}" is gone' in shop.done(shop.into, exit_code=5)
+    shop.done(shop.out, "resync", "--all", "--yes")
+    assert "it was deleted and made again" in shop.done(shop.into, "check")
+    assert "it goes on" in shop.done(shop.into, exit_code=5)
+    later = new_database(pg_target, label="later")
+    also = PipelineFolder(tmp_path / "also", f"{shop.into.name}_also", rabbitmq.url(), later.url)
+    also.path.mkdir()
+    also.write_config(source=shop.into.settings["source"]).write_rules("public.account")
+    for _ in range(2):
+        for folder, target in ((shop.into, target_db), (also, later)):
+            shop.done(folder)
+            same(source_db, target, "account")
+        change(source_db, random.Random(2))
+        shop.done(shop.out)
 
 
 def follow_anew(shop: Bus, said: str) -> None:

@@ -260,15 +260,13 @@ def test_the_end_of_a_queue_is_what_others_have_read_of_it_and_made_durable(
     one.until(lambda: len(one.events) == 5, ack=False)
     two = Reader(shop, claims)
     end = two.source.end()
-    assert not two.stream.reached(end, claims.recorded)
+    assert not two.stream.reached(end, claims.shares)
     until(lambda: (two.step(), one.step(ack=False), one.stream._asking._owed)[2], what="the other was asked")
     for _ in range(3):
         two.step(), one.step(ack=False)
-    assert not two.stream.reached(end, claims.recorded)
+    assert not two.stream.reached(end, claims.shares)
     one.stream.ack(one.stream._end())
-    until(
-        lambda: (one.step(ack=False), two.step(), two.stream.reached(end, claims.recorded))[2], what="it has answered"
-    )
+    until(lambda: (one.step(ack=False), two.step(), two.stream.reached(end, claims.shares))[2], what="it has answered")
     assert not two.events
 
 
@@ -277,7 +275,7 @@ def test_a_stream_read_from_its_end_goes_on_from_there(exchange: Callable[..., E
     target = shop.begun()
     target.apply(batch(100, rows("I", pairs(1, 5))))
     one = Reader(shop, start="next")
-    until(lambda: (one.step(), one.claims.recorded.get(f"{shop.name}/0"))[1], what="it has begun")
+    until(lambda: (one.step(), one.claims.shares.get(f"{shop.name}/0"))[1], what="it has begun")
     one.stream.close()
     target.apply(batch(200, rows("I", pairs(6, 5))))
     two = Reader(shop, one.claims, start="next")

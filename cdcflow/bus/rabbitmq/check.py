@@ -110,6 +110,13 @@ def lost(address: Address, exchange: str, queues: Mapping[str, int]) -> list[Fin
     return found
 
 
+def made_again(streams: Sequence[str]) -> list[Finding]:
+    """Say which streams are others than those that were read."""
+    what = "it was deleted and made again since it was read: what was not applied is lost"
+    do = "cdcflow resync --all at the publisher, unless that was done since; it is read from its start then"
+    return [Finding(Level.WARNING, "rabbitmq.queue", queue, what, do) for queue in streams]
+
+
 def _permissions(wire: Wire, address: Address, exchange: str) -> list[Finding]:
     """Try with an exclusive queue, which the broker removes with the connection."""
     name = f"{exchange}.check.{time.time_ns()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from pika import spec
@@ -69,10 +70,16 @@ def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> l
             why="rows of one key would come to stand in two queues, where nothing keeps their order",
             do=f"set `queue: {noted.kind}` and `partitions: {noted.partitions}`, or choose another `exchange:`",
         )
+    gone = missing(wire, [queue for queue, number in layout.queues() if base_of(queue, number) in noted.bases])
+    for queue in gone:
+        log.error("a queue is gone with what it held", queue=queue, do="cdcflow resync --all, unless this is one")
+    return gone
+
+
+def missing(wire: Wire, queues: Iterable[str]) -> list[str]:
+    """Return those that are not there. Raises Refused where the broker does not tell."""
     gone = []
-    for queue, number in layout.queues():
-        if base_of(queue, number) not in noted.bases:
-            continue
+    for queue in queues:
         found = wire.channel()
         try:
             look(wire, found, queue)
@@ -81,7 +88,6 @@ def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> l
         except Refused as refused:
             if refused.code != NOT_FOUND or refused.hard:
                 raise
-            log.error("a queue is gone with what it held", queue=queue, do="cdcflow resync --all, unless this is one")
             gone.append(queue)
     return gone
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pika import spec
@@ -68,22 +68,39 @@ class Layout:
             return {"x-queue-type": "stream", **({"x-max-age": self.retention} if self.retention else {})}
         return quorum_arguments()
 
-    def note(self, generation: int, floors: Sequence[int]) -> bytes:
+    def note(self, generation: int, floors: Sequence[int], made: Mapping[str, Made]) -> bytes:
         """The layout as the notes have it."""
         said = {"queue": self.kind, "partitions": self.partitions, "generation": generation}
-        return json.dumps({**said, "groups": list(self.bases()), "floors": list(floors)}).encode()
+        streams = {"made": {queue: [each.generation, each.again] for queue, each in made.items()}} if made else {}
+        return json.dumps({**said, "groups": list(self.bases()), "floors": list(floors), **streams}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a stream came to be. generation: above those of all sessions that had published before. again: another of the
+    name was deleted."""
+
+    generation: int
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
     """The layout that a publisher has written down. `bases`: of all queues that were ever made. `floors`: by partition,
-    the place, as one number, of the last message that was known to be durable."""
+    the place, as one number, of the last message that was known to be durable. `made`: by stream; one that was made
+    before that was written down lacks."""
 
     kind: Kind
     partitions: int
     generation: int
     bases: frozenset[str]
     floors: tuple[int, ...] = ()
+    made: Mapping[str, Made] = field(default_factory=dict)
+
+    def identity(self, queue: str) -> str:
+        """Return what tells a stream from another of the same name, as `Share.identity`."""
+        made = self.made.get(queue)
+        return str(made.generation) if made is not None else ""
 
 
 def quorum_arguments() -> dict[str, Any]:
@@ -154,8 +171,9 @@ def read_layout(text: bytes, address: Address) -> Noted:
             raise ValueError(f"queue: {kind}")
         floors = tuple(map(int, said.get("floors", ())))
         bases = frozenset(map(str, said["groups"]))
-        return Noted(kind, int(said["partitions"]), int(said["generation"]), bases, floors)
-    except (ValueError, TypeError, KeyError) as error:
+        made = {str(queue): Made(int(at), bool(again)) for queue, (at, again) in said.get("made", {}).items()}
+        return Noted(kind, int(said["partitions"]), int(said["generation"]), bases, floors, made)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OperatorError("the note of a layout cannot be read", at=address.text, why=str(error)) from None
 
 

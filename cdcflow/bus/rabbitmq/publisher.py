@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from cdcflow.bus.rabbitmq.layout import (
     LAYOUT,
     NOTES_KEY,
     Layout,
+    Made,
     Noted,
     base_of,
     bind,
@@ -65,6 +67,7 @@ class Publisher:
         self._floors_noted_at = 0.0
         self._told: list[bytes] = []
         self._made: list[str] = []  # queues that do not say yet that they were made
+        self._streams: dict[str, Made] = {}
         self.counters = Counters(0, layout.partitions)
         self._whole = True  # everything that has a number was sent
 
@@ -149,8 +152,8 @@ class Publisher:
     def _note_layout(self) -> None:
         layout, generation = self.layout, self.generation
         bases, floors = frozenset(layout.bases()), tuple(self._floors)
-        self.notes.layout = Noted(layout.kind, layout.partitions, generation, bases, floors)
-        self._note(LAYOUT, layout.note(generation, self._floors))
+        self.notes.layout = Noted(layout.kind, layout.partitions, generation, bases, floors, dict(self._streams))
+        self._note(LAYOUT, layout.note(generation, self._floors, self._streams))
         self._floors_noted, self._floors_noted_at = list(self._floors), time.monotonic()
 
     def _take(self, wire: Wire) -> None:
@@ -169,6 +172,8 @@ class Publisher:
         gone = claim.lost(wire, self.notes.layout, layout, self._address)
         given_up = self.notes.given_up
         lost = [queue for queue, number in layout.queues() if queue in gone and base_of(queue, number) not in given_up]
+        if layout.kind == "stream":
+            self._name_streams(wire, gone)
         for queue, number in layout.queues():
             declare_queue(wire, control, queue, layout.arguments())
             bind(wire, control, queue, layout.exchange, binding_key(number))
@@ -182,6 +187,21 @@ class Publisher:
             queue for queue, number in layout.queues() if queue in gone or base_of(queue, number) not in known
         ]
         self._begin(wire)
+
+    def _name_streams(self, wire: Wire, gone: Sequence[str]) -> None:
+        """Have it on record which streams are made once more, before they are: whoever finds one finds that, too."""
+        layout, noted = self.layout, self.notes.layout
+        if noted is None:  # one that is there all the same was read under no name
+            fresh = claim.missing(wire, [queue for queue, _ in layout.queues()])
+            self._streams = {queue: Made(int(time.time()), again=False) for queue in fresh}
+            return
+        self._streams = dict(noted.made)
+        if gone:
+            generation = max(noted.generation + 1, int(time.time()))
+            self._streams.update((queue, Made(generation, again=True)) for queue in gone)
+            self.notes.layout = replace(noted, generation=generation, made=dict(self._streams))
+            self._note(LAYOUT, layout.note(generation, noted.floors, self._streams))
+            self._settle()
 
     # -- publishing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdcflow.bus.formats import OP
@@ -36,6 +37,18 @@ ANEW = (
     "cdcflow teardown here, cdcflow run here, which makes the queues again, and behind that cdcflow resync --all at the"
     " publisher"
 )
+
+
+def made_again(queues: Sequence[str], shares: Sequence[str]) -> OperatorError:
+    """Return what is told once of queues that took the place of others."""
+    names = ", ".join(f'"{queue}"' for queue in queues)
+    subject = f"queue {names} was" if len(queues) == 1 else f"queues {names} were"
+    return OperatorError(
+        f"{subject} deleted and made again",
+        at=f"share {', '.join(shares)}",
+        why="what it held and was not applied is lost",
+        do="cdcflow resync --all at the publisher, unless that was done since; start this again: it goes on",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +141,11 @@ class Held:
         if header is None:  # somebody else's message
             return READ, behind, 0
         if header == LOST:
-            raise OperatorError(
-                f'queue "{self.queue}" was deleted and made again',
-                at=f"share {self.name}",
-                why="what it held and was not applied is lost",
-                do="cdcflow resync --all at the publisher, unless that was done since; start this again: it goes on",
-            )
+            # The place in a stream does not move by an acknowledgement: whoever has read another of its name was told
+            # when it was taken (`starts`), and to others nothing is lost.
+            if self.stream:
+                return SKIP, behind, 0
+            raise made_again([self.queue], [self.name])
         session = session_of(header)
         if session is not None:
             return SKIP, self._begins(session, behind), 0

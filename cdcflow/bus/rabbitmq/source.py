@@ -33,6 +33,7 @@ from cdcflow.bus.rabbitmq.layout import (
 from cdcflow.bus.rabbitmq.letters import DeadLetters
 from cdcflow.bus.rabbitmq.notes import GIVEN_UP, KEY, Notes, post, stream_end, translated
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
+from cdcflow.bus.rabbitmq.starts import Starts, is_another
 from cdcflow.bus.rabbitmq.stream import Asked, RabbitStream
 from cdcflow.bus.rabbitmq.wire import Wire, connect, short
 from cdcflow.bus.reading import Reading
@@ -91,8 +92,10 @@ class RabbitSource:
         if noted is None or noted.kind != "stream":
             return []
         shares = {share_name(self._base, number): queue_name(self._base, number) for number in range(noted.partitions)}
-        places = {queue: recorded[name].place for name, queue in shares.items() if name in recorded}
-        return checks.lost(self._where, self._exchange, {queue: place for queue, place in places.items() if place})
+        here = {queue: recorded[name] for name, queue in shares.items() if name in recorded and recorded[name].place}
+        others = {queue for queue, share in here.items() if is_another(noted, queue, share)}
+        places = {queue: share.place for queue, share in here.items() if queue not in others}
+        return [*checks.made_again(sorted(others)), *checks.lost(self._where, self._exchange, places)]
 
     def tables(self) -> list[Table]:
         """As `SharedSource.tables`."""
@@ -109,11 +112,10 @@ class RabbitSource:
         with self._connected() as (wire, channel):
             noted = self._noted(wire)
             names = {share_name(self._base, n): queue_name(self._base, n) for n in range(noted.partitions)}
-            if noted.kind == "stream":
-                return Shares(
-                    {name: Share(0, stream_end(wire, channel, self._exchange, queue)) for name, queue in names.items()}
-                )
             self._make(wire, channel, noted)
+            if noted.kind == "stream":
+                ends = {name: stream_end(wire, channel, self._exchange, queue) for name, queue in names.items()}
+                return Shares({name: Share(0, end, noted.identity(names[name])) for name, end in ends.items()})
             return Waiting(frozenset(names))
 
     def onlooker(self, name: str, *, from_start: bool) -> RabbitSource:
@@ -165,14 +167,14 @@ class RabbitSource:
                     self._own,
                     noted.partitions,
                     stream,
-                    config.start,
                     made_by_publisher=self._base in noted.bases,
                     made=made,
                     prefetch=config.prefetch,
                     unread_bytes=budget,
                 )
                 letters = DeadLetters(self._where, self._exchange, f"{self._own}.dead_letters")
-                return RabbitStream(wire, asked, reading, letters, claims, self._where, self._exchange)
+                starts = Starts(self._where, self._exchange, self._notes, config.start)
+                return RabbitStream(wire, asked, reading, letters, claims, self._where, self._exchange, starts)
             except BaseException:
                 wire.close()
                 raise
@@ -254,10 +256,8 @@ class RabbitSource:
         """Make the queues of a group that the publisher does not know.
 
         Raises:
-            OperatorError: queues are gone that were made once.
+            OperatorError: queues are gone that were made once, or streams.
         """
-        if noted.kind == "stream":
-            return
         for number in range(noted.partitions):
             queue = queue_name(self._base, number)
             trial = wire.channel()
@@ -269,7 +269,7 @@ class RabbitSource:
             except Refused as refused:
                 if refused.hard or refused.code != NOT_FOUND:
                     raise
-            if self._base in noted.bases and self._base not in self._notes.given_up:
+            if noted.kind == "stream" or (self._base in noted.bases and self._base not in self._notes.given_up):
                 raise OperatorError(
                     f'queue "{queue}" is gone',
                     at=self.address,

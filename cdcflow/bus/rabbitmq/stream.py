@@ -13,18 +13,19 @@ from pika import spec
 
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.asking import Asking, Waiting
-from cdcflow.bus.rabbitmq.doubts import END, LOST, PLACE, is_place, place_of, session_of
+from cdcflow.bus.rabbitmq.doubts import END, LOST, PLACE
 from cdcflow.bus.rabbitmq.layout import look, queue_name, share_name
 from cdcflow.bus.rabbitmq.letters import DeadLetters
 from cdcflow.bus.rabbitmq.members import Members
-from cdcflow.bus.rabbitmq.notes import KEY, read_stream, stream_end, tag_of
+from cdcflow.bus.rabbitmq.notes import KEY, tag_of
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
 from cdcflow.bus.rabbitmq.share import ANEW, SKIP, Held, Read, committed_at
-from cdcflow.bus.rabbitmq.wire import Wire, short
+from cdcflow.bus.rabbitmq.starts import Start, Starts, is_behind
+from cdcflow.bus.rabbitmq.wire import Wire
 from cdcflow.bus.reading import Alone, Reading
 from cdcflow.codecs.amqpframes_cy import DELIVER
 from cdcflow.codecs.amqpheaders_cy import headers_of
-from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceUnavailable
+from cdcflow.errors import CdcflowError, OperatorError, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Position, Share, Shares
 from cdcflow.model.sharing import Claims
@@ -55,7 +56,6 @@ class Asked:
     seats: str  # what the names of the instances' locks begin with
     partitions: int
     stream: bool
-    start: str  # first | next
     made_by_publisher: bool  # the queues
     made: set[str]  # queues that we had to make, and have not read yet
     prefetch: int
@@ -74,7 +74,9 @@ class RabbitStream:
         claims: Claims,
         address: Address,
         exchange: str,
+        starts: Starts,
     ) -> None:
+        self._starts = starts
         self._wire, self._asked, self._reading, self._letters = wire, asked, reading, letters
         self._claims, self._address, self._exchange = claims, address, exchange
         self._held: dict[int, Held] = {}  # by channel
@@ -117,12 +119,10 @@ class RabbitStream:
                     self._durable[name] = max(share.place, self._durable.get(name, 0))
 
     def reached(self, end: Position, recorded: Mapping[str, Share]) -> bool:
-        """As `SharedStream.reached`. Of queues, whoever reads them is asked."""
+        """As `SharedStream.reached`. A place in another stream of the name does not count; of queues, who reads them is
+        asked."""
         if isinstance(end, Shares):
-            return all(
-                at.place == 0 or (name in recorded and recorded[name].place >= at.place)
-                for name, at in end.shares.items()
-            )
+            return all(at.place == 0 or is_behind(recorded.get(name), at) for name, at in end.shares.items())
         assert isinstance(end, Waiting)
         return self._asking.reached(end, recorded)
 
@@ -320,16 +320,20 @@ class RabbitStream:
     def _take(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        names = {share_name(self._asked.base, number): number for number in numbers}
-        claimed = self._claims.take(list(names))
+        base = self._asked.base
+        names = {share_name(base, number): number for number in numbers}
+        if self._asked.stream:
+            begins = self._starts.take({name: queue_name(base, number) for name, number in names.items()}, self._claims)
+        else:
+            begins = {name: Start(share) for name, share in self._claims.take(list(names)).items()}
         for name, number in names.items():
-            self._consume(name, number, claimed[name])
+            self._consume(name, number, begins[name])
         self._moved = True
 
-    def _consume(self, name: str, number: int, share: Share) -> None:
+    def _consume(self, name: str, number: int, start: Start) -> None:
         asked, wire = self._asked, self._wire
         queue = queue_name(asked.base, number)
-        place, arguments, last = share.place, {}, None
+        place = start.share.place
         anew = queue in asked.made
         asked.made.discard(queue)
         if place and anew:
@@ -339,50 +343,17 @@ class RabbitStream:
                 why="what was in it and not applied is lost",
                 do=ANEW,
             )
-        if asked.stream:
-            if not place and asked.start == "next":
-                # Recorded with the claim: or what comes before a first message is read would be passed over later.
-                with short(self._address, "cdcflow start", SourceUnavailable) as (other, control):
-                    place = stream_end(other, control, self._exchange, queue) + 1
-            else:
-                last = self._before(queue, place) if place else None
-            arguments = {"x-stream-offset": place or asked.start}
+        arguments = {"x-stream-offset": place or "first"} if asked.stream else {}
         channel = wire.channel()
         # What may be published once more stays at the broker, beside what is read ahead.
         window = min(2 * asked.prefetch, _MOST_PREFETCH)
         wire.call(spec.Basic.Qos(0, asked.prefetch if asked.stream else window, False), channel=channel)
-        held = Held(name, queue, number, channel, share.epoch, place, asked.stream, last, most_doubted=window // 2)
+        epoch, last = start.share.epoch, start.last
+        held = Held(name, queue, number, channel, epoch, place, asked.stream, last, most_doubted=window // 2)
         self._held[channel] = held
         tag = f"cdcflow.{number}"
         wire.call(spec.Basic.Consume(0, queue, tag, False, False, False, False, arguments), channel=channel)
         log.info("reading a queue", queue=queue, place=place)
-
-    def _before(self, queue: str, place: int) -> tuple[int, int] | None:
-        """Look that a stream holds the last message that was read, and return its session and number.
-
-        Raises:
-            PositionLost: it, and what comes next, are not there any more.
-        """
-        at = f"offset {place}, {self._address.text}"
-        # On a connection of its own: messages of other streams arrive on ours.
-        with short(self._address, "cdcflow start", SourceUnavailable) as (wire, channel):
-            if stream_end(wire, channel, self._exchange, queue) < place:
-                what, why = f'stream "{queue}" ends before what was read last', "it was deleted and made again"
-                raise PositionLost(what, at=at, why=why, do=ANEW)
-            for offset, headers, _ in read_stream(wire, queue, place - 1):
-                if offset > place:
-                    why = f"its retention removed messages before they were applied: it begins at {offset}"
-                    raise PositionLost(f'stream "{queue}" no longer holds what comes next', at=at, why=why, do=ANEW)
-                header = headers.get(PLACE)
-                if offset < place and header is not None:
-                    session = session_of(header)
-                    if session is not None:
-                        return session.generation, 0
-                    if is_place(header):
-                        found = place_of(header)
-                        return found.generation, found.number
-                break
-        return None
 
     def _give(self, number: int) -> None:
         held = next(each for each in self._held.values() if each.number == number)
