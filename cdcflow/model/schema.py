@@ -151,7 +151,7 @@ class Table:
     `partitioned` is set on the root of a partition tree, `partition_of` (the root's name) on each of its leaves:
     the rows are captured through one or the other, never both. `engine` says in whose words the column types are
     written: `postgresql`, `mysql` or `mariadb`. The latter two have no number for a table: there `id` stands for the
-    name.
+    name, and `collation` is what a text column gets that says none ('' where it is not known).
     """
 
     name: TableName
@@ -170,6 +170,7 @@ class Table:
     partition_of: TableName | None = field(default=None, compare=False)
     comment: str = field(default="", compare=False)
     engine: str = "postgresql"
+    collation: str = field(default="", compare=False)
 
     def column(self, name: str) -> Column:
         """Return the column called `name`. Raises KeyError."""

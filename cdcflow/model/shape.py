@@ -25,6 +25,8 @@ def to_json(table: Table) -> dict[str, Any]:
     kept = asdict(table)
     for name in _NOT_KEPT:
         kept.pop(name, None)
+    if not table.collation:  # as in shapes on record, and on a bus, from before it was kept
+        del kept["collation"]
     return kept
 
 

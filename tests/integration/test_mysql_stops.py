@@ -295,6 +295,42 @@ def test_what_a_statement_leaves_open_is_not_what_the_catalogue_says_days_later(
         made.source.execute(f"SET GLOBAL binlog_row_metadata = '{before}'")
 
 
+@pytest.mark.parametrize("made", ["mariadb-postgres"], indirect=True)
+def test_days_behind_new_text_has_the_charset_that_was_its_table_s_default_then(made: Pair) -> None:
+    """MariaDB's log has no charsets unless it is told to write them."""
+    before = made.source.value("SELECT @@global.binlog_row_metadata")
+    made.source.execute(
+        "SET GLOBAL binlog_row_metadata = 'NO_LOG'; CREATE TABLE t (id int PRIMARY KEY) DEFAULT CHARSET utf8mb4;"
+        "CREATE TABLE u (id int PRIMARY KEY) DEFAULT CHARSET utf8mb4; INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)"
+    )
+    try:
+        made.run()
+        made.source.execute(
+            "ALTER TABLE t ADD COLUMN c varchar(20); INSERT INTO t VALUES (2, 'é'); ALTER TABLE t DEFAULT CHARSET latin1;"
+            "ALTER TABLE t ADD COLUMN d text; INSERT INTO t VALUES (3, 'ü', 'ö'); ALTER TABLE t DEFAULT CHARSET cp1251;"
+            "ALTER TABLE u DEFAULT CHARSET latin1"  # nothing else is on record of it then
+        )
+        made.run()
+        made.source.execute(
+            "ALTER TABLE t ADD COLUMN e enum('ж') AFTER id; INSERT INTO t VALUES (4, 'ж', 'ß', 'à');"
+            "ALTER TABLE u ADD COLUMN c varchar(20); INSERT INTO u VALUES (2, 'é');"
+            "ALTER TABLE t DEFAULT CHARSET utf8mb4; ALTER TABLE u DEFAULT CHARSET utf8mb4"
+        )
+        made.run()
+        assert made.there("t", "id, e, c, d") == made.source.query("SELECT * FROM t ORDER BY 1")
+        assert made.there("u") == [(1, None), (2, "é")]
+        assert "copied again" not in "".join(made.outputs)
+        # The database's own is on no record.
+        made.source.execute(
+            "ALTER TABLE u CHARACTER SET = DEFAULT; ALTER TABLE u ADD COLUMN d text; INSERT INTO u VALUES (3, 'ü', 'ö');"
+            f"ALTER DATABASE {made.schema} CHARACTER SET latin1"
+        )
+        made.run()
+        assert made.there("u") == [(1, None, None), (2, "é", None), (3, "ü", "ö")]
+    finally:
+        made.source.execute(f"SET GLOBAL binlog_row_metadata = '{before}'")
+
+
 @TO_POSTGRES
 def test_logs_that_are_flushed_between_and_inside_transactions(made: Pair) -> None:
     made.source.execute("CREATE TABLE f (id int PRIMARY KEY, v int); INSERT INTO f VALUES (0, 0)")

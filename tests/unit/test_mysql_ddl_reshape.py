@@ -158,6 +158,16 @@ def test_new_text_columns_have_their_table_s_charset() -> None:
     assert _alter(before, "ADD c varchar(5) CHARSET klingon").uncertain
 
 
+def test_a_table_s_default_charset_is_part_of_its_shape() -> None:
+    before = _table("a varchar(5)")
+    assert before.table.collation == "latin1_swedish_ci"
+    after = _alter(before, "DEFAULT CHARSET utf8mb4")
+    assert after.table.columns == before.table.columns
+    assert after.table.collation == "utf8mb4_0900_ai_ci"
+    assert after.table.version == before.table.version + 1
+    assert _alter(after, "DEFAULT CHARSET utf8mb4").table is after.table
+
+
 def test_like_copies_a_shape_under_another_name() -> None:
     made = _table("a int PRIMARY KEY, b varchar(5), UNIQUE u (b)")
     (wanted,) = intents("CREATE TABLE x LIKE t", "shop", MYSQL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cdcflow.errors import ConfigError
@@ -95,6 +97,15 @@ def test_another_policy_for_zero_dates_counts_only_where_a_column_can_hold_one()
         assert remembered(engine, Logical.DATE, "null") != remembered(engine, Logical.DATE, "epoch")
         assert remembered(engine, Logical.INTERVAL, "null") == remembered(engine, Logical.INTERVAL, "epoch")
     assert remembered("postgresql", Logical.DATE, "null") == remembered("postgresql", Logical.DATE, "epoch")
+
+
+def test_a_table_s_default_charset_is_on_record_and_may_be_missing_there():
+    for collation in ("latin1_swedish_ci", ""):
+        route = rules('match: "*"').route(table("shop.t", engine="mariadb", collation=collation))
+        assert route is not None
+        text = shapes.to_text(route)
+        assert ("collation" in json.loads(text)) is bool(collation)
+        assert shapes.from_text(text).table.collation == collation
 
 
 def test_a_database_named_like_a_schema_of_postgresqls_is_routed():

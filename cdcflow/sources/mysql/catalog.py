@@ -47,7 +47,8 @@ class _Wanted:
 
 # A table without rows of its own (a view, a sequence) is no BASE TABLE.
 _TABLES: Final = """
-SELECT table_schema, table_name, table_type = 'SYSTEM VERSIONED', table_rows, data_length, table_comment
+SELECT table_schema, table_name, table_type = 'SYSTEM VERSIONED', table_rows, data_length, table_comment,
+       table_collation
 FROM information_schema.tables
 WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {wanted}
 """
@@ -200,7 +201,7 @@ def _table(
     indexes: list[Row],
     foreign_keys: list[Row],
 ) -> Table:
-    schema, table, versioned, rows, size, comment = row
+    schema, table, versioned, rows, size, comment, collation = row
     name = TableName(schema, table)
     columns = _sure(connection, flavour, name, columns, [text for _, text in texts])
     if versioned and not any(column.default == ROW_END and column.generated for column in columns):
@@ -230,6 +231,7 @@ def _table(
         bytes=int(size or 0),
         comment=comment or "",
         engine=flavour.engine,
+        collation=collation or "",
     )
 
 

@@ -120,7 +120,7 @@ def create(
             like, name=wanted.name, id=empty.id, foreign_keys=(), version=0, partition_of=None, partitioned=False
         )
         columns = tuple(replace(column, number=number) for number, column in enumerate(like.columns, 1))
-        return Outcome(replace(shape, columns=columns), TableExtras(collation, len(columns)))
+        return Outcome(replace(shape, columns=columns, collation=collation), TableExtras(collation, len(columns)))
     doubts = list(wanted.doubts)
     if wanted.like is not None:
         doubts.append(f"the shape of {wanted.like} is not known")
@@ -261,9 +261,10 @@ class _Draft:
             primary_key=primary,
             identity=self.table.identity if key else ReplicaIdentity.FULL,
             indexes=indexes,
+            collation=self.collation,
         )
         changed = shape != self.table or [c.number for c in columns] != [c.number for c in self.table.columns]
-        if changed or shape.indexes != self.table.indexes:
+        if changed or (shape.indexes, shape.collation) != (self.table.indexes, self.table.collation):
             shape = replace(shape, version=self.table.version + 1)
         else:
             shape = self.table
@@ -344,7 +345,9 @@ class _Draft:
             self.structural.append("a charset behind a collation")
         if len(named) > 1 or len(collations) > 1 or (self.convert and len(self.charsets) > 1):
             self.structural.append("several charsets")
-        if self.convert and not self.convert.charset and self.server.flavour.engine == "mariadb":
+        if self.server.flavour.engine == "mariadb" and any(
+            not change.charset and (not change.collation or change is self.convert) for change in self.charsets
+        ):
             self.structural.append("the database's charset as MariaDB means it")
         self._default_charset(next(iter(named), ""), next(iter(collations), ""))
 

@@ -42,7 +42,7 @@ class Shapes:
     """What a server's statements make of tables. Used by one stream."""
 
     def __init__(self, connection: Connection, flavour: Flavour, describe: Describe) -> None:
-        """Read the server's charsets, and what tables and databases have by default.
+        """Read the server's charsets, and what databases have by default; tables that are on record without it, too.
 
         describe: reads a table's present shape, None where there is no such table.
 
@@ -86,7 +86,7 @@ class Shapes:
         self, route: Route, changes: tuple[Change, ...], router: Router, session: Session
     ) -> tuple[Step | None, Route]:
         name = route.source.name
-        extras = self._extras.get(name) or TableExtras(self._collations.get(name, ""))
+        extras = self._extras.get(name) or TableExtras(route.source.collation or self._collations.get(name, ""))
         server = replace(self._server, database_collation=self._databases.get(name.schema, ""))
         if session.explicit_timestamps is not None:
             server = replace(server, explicit_timestamps=session.explicit_timestamps)
@@ -122,7 +122,9 @@ class Shapes:
 
 
 def _agree(worked_out: Table, now: Table | None) -> bool:
-    return now is not None and (now.columns, now.key) == (worked_out.columns, worked_out.key)
+    if now is None:
+        return False
+    return (now.columns, now.key, now.collation) == (worked_out.columns, worked_out.key, worked_out.collation)
 
 
 def numbered(route: Route) -> Route:
