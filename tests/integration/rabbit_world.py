@@ -14,7 +14,7 @@ import pytest
 from cdcflow.bus.rabbitmq import source as sources
 from cdcflow.bus.rabbitmq import target as targets
 from cdcflow.errors import CdcflowError
-from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Rows, Truncate
+from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, Rows, Step, Truncate
 from cdcflow.model.context import Context
 from cdcflow.model.frame import RowBatch, image
 from cdcflow.model.position import Share, Shares
@@ -56,13 +56,13 @@ def pairs(start: int, count: int, value: str = "v") -> list[tuple[int, str]]:
     return [(key, f"{value}{key}") for key in range(start, start + count)]
 
 
-def piece(*steps: Rows | Truncate) -> ChangeBatch:
+def piece(*steps: Step) -> ChangeBatch:
     """A transaction whose end is not known yet."""
     count = sum(len(step) for step in steps if isinstance(step, Rows))
     return ChangeBatch(list(steps), Lsn(0), 1, b"", rows=count, complete=False)
 
 
-def batch(lsn: int, *steps: Rows | Truncate) -> ChangeBatch:
+def batch(lsn: int, *steps: Step) -> ChangeBatch:
     """One transaction."""
     count = sum(len(step) for step in steps if isinstance(step, Rows))
     marks = array("q", [count, lsn, COMMITTED_US, 700 + lsn]).tobytes()

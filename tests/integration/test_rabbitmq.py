@@ -11,9 +11,19 @@ from typing import Any
 import pika
 import pytest
 
-from cdcflow.errors import AccessDenied, OperatorError, SourceUnavailable, TargetUnavailable, UsageError
+from cdcflow.errors import (
+    AccessDenied,
+    OperatorError,
+    SchemaStop,
+    SourceUnavailable,
+    TargetUnavailable,
+    UsageError,
+)
+from cdcflow.model.change import SchemaChange
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
+from cdcflow.model.route import Route, SchemaChanges
+from cdcflow.model.schema import Column, Logical, NativeType
 from tests.integration.rabbit_world import (
     COMMITTED_US,
     ROUTE,
@@ -144,6 +154,21 @@ def test_an_instance_that_joins_gets_its_part_of_the_queues(exchange: Callable[.
     } | two.rows
     two.stream.close()
     until(lambda: (one.step(), len(one.stream._held))[1] == 4, limit=40, what="one has all queues again")
+
+
+def test_rules_that_stop_at_changes_do_so_at_those_that_readers_are_told_of(exchange: Callable[..., Exchange]) -> None:
+    """Not at an index, or at the charset that columns of later get."""
+    before = replace(ROUTE, schema_changes=SchemaChanges.STOP)
+    added = Column("w", NativeType("text"), Logical.TEXT)
+
+    def after(**changed: object) -> Route:
+        source = replace(before.source, version=1, **changed)  # type: ignore[arg-type]
+        return replace(before, source=source, columns=tuple((column, column.name) for column in source.columns))
+
+    target = exchange().begun()
+    target.apply(batch(100, SchemaChange(before, after(collation="latin1_swedish_ci"))))
+    with pytest.raises(SchemaStop):
+        target.apply(batch(200, SchemaChange(before, after(columns=(*before.source.columns, added)))))
 
 
 def test_messages_that_a_policy_dropped_stop_the_reader(exchange: Callable[..., Exchange], rabbitmq: RabbitMq) -> None:

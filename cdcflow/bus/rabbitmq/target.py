@@ -10,6 +10,7 @@ from typing import Final
 from cdcflow.bus import registry_check
 from cdcflow.bus.formats import Stamp
 from cdcflow.bus.formats.opening import open_format
+from cdcflow.bus.formats.wire import fingerprint, wire_shape
 from cdcflow.bus.rabbitmq import check as checks
 from cdcflow.bus.rabbitmq.config import TargetConfig as Config
 from cdcflow.bus.rabbitmq.lanes import Lanes, Numbering, topic_of
@@ -169,6 +170,8 @@ class RabbitTarget:
         if new.schema_changes is SchemaChanges.IGNORE:
             return
         if new.schema_changes is SchemaChanges.STOP:
+            if _told(old) == _told(new):
+                return
             raise SchemaStop(
                 f"the shape of table {new.source.name} changed",
                 at=self.address,
@@ -205,3 +208,8 @@ def open(config: Config, context: Context) -> RabbitTarget:  # noqa: A001 - the 
     if config.envelope == "cloudevents" and config.mode == "structured":
         content_type = b"application/cloudevents+" + config.format.encode()
     return RabbitTarget(config, layout, context.pipeline, content_type)
+
+
+def _told(route: Route) -> str:
+    """Return the fingerprint of what readers are told of the table."""
+    return fingerprint(wire_shape(route, tuple(column.name for column, _ in route.columns)))
