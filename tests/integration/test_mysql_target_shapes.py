@@ -13,7 +13,7 @@ from cdcflow.errors import ConfigError, SchemaStop
 from cdcflow.model.change import SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.route import OnDelete, Route, SchemaChanges
-from cdcflow.model.schema import Column, ForeignKey, Index, TableName
+from cdcflow.model.schema import Column, ForeignKey, Index, Logical, TableName
 from cdcflow.targets.mysql import applier, barriers, ddl
 from tests.conftest import MakeMysqlDatabase
 from tests.integration.mysql_feed import ID, Fed, V, column, found, table
@@ -327,6 +327,60 @@ def test_what_a_table_lacks_is_told_with_the_statement(fed: Fed) -> None:
         fed.made(name="x" * 65)
     with pytest.raises(ConfigError, match="have one name"):
         fed.made(ID, column("a"), column("A"), name="y")
+
+
+@pytest.mark.parametrize(
+    ("source", "here", "engine", "refused"),
+    [
+        (column("k", "text"), "utf8mb4_unicode_ci", "postgresql", True),
+        (column("k", "enum", labels=("a", "A")), "latin1_general_cs", "postgresql", True),
+        (column("k", "text"), "utf8mb4_bin", "postgresql", False),
+        (column("k", "text"), "ascii_bin", "postgresql", False),
+        (column("k", '"ext"."citext"', logical=Logical.TEXT), "utf8mb4_unicode_ci", "postgresql", False),
+        (column("k", "uuid"), "utf8mb4_unicode_ci", "postgresql", False),
+        (column("k", "varchar(20)", charset="utf8mb4", collation="utf8mb4_bin"), "utf8mb4_unicode_ci", "mysql", True),
+        (
+            column("k", "varchar(20)", charset="utf8mb4", collation="utf8mb4_cs_0900_as_cs"),
+            "utf8mb4_czech_ci",
+            "mysql",
+            True,
+        ),
+        (
+            column("k", "varchar(20)", charset="utf8mb4", collation="utf8mb4_cs_0900_ai_ci"),
+            "utf8mb4_czech_ci",
+            "mysql",
+            False,
+        ),
+        (column("k", "varchar(20)", charset="latin1", collation="latin1_swedish_ci"), "utf8mb4_bin", "mysql", False),
+    ],
+)
+def test_a_key_that_would_make_one_of_two_rows_is_refused(
+    fed: Fed, source: Column, here: str, engine: str, refused: bool
+) -> None:
+    default = "'n''one'" if engine == "mysql" else "(concat('n', char(39), 'one'))"
+    fed.database.execute(f"CREATE TABLE t (k VARCHAR(40) COLLATE {here} NOT NULL DEFAULT {default} PRIMARY KEY, v INT)")
+    route = fed.route(table(source, column("v", "int"), key=("k",), engine=engine))
+    told = [each for each in fed.target.check([route]) if each.name == "target.key"]
+    assert [each.level.value for each in told] == ["blocker"] * refused
+    if refused:
+        with pytest.raises(ConfigError, match="that the source tells apart") as caught:
+            fed.target.create(route)
+        assert caught.value.do == told[0].do
+        fed.database.execute(caught.value.do)
+        assert not [each for each in fed.target.check([route]) if each.name == "target.key"]
+    fed.target.create(route)
+    fed.database.execute("INSERT INTO t (v) VALUES (0)")
+    assert found(fed, "SELECT k FROM t") == [("n'one",)]
+    if refused:
+        fed.apply(route, [("I", None, [b"bob", b"1"]), ("I", None, [b"Bob", b"2"])], replayed=True)
+        assert found(fed, "SELECT k, v FROM t WHERE v > 0 ORDER BY v") == [("bob", 1), ("Bob", 2)]
+
+
+def test_of_a_key_that_only_messages_tell_of_it_is_not_known_what_it_tells_apart(fed: Fed) -> None:
+    fed.database.execute("CREATE TABLE t (k VARCHAR(40) COLLATE utf8mb4_unicode_ci PRIMARY KEY, v INT)")
+    source = table(column("k", "text"), column("v", "integer"), key=("k",))
+    described = replace(source, columns=tuple(replace(each, number=0) for each in source.columns))
+    fed.target.create(fed.route(described))
 
 
 def test_clear_empties_and_reshapes(fed: Fed) -> None:

@@ -28,7 +28,7 @@ class TargetColumn:
     charset: str = ""
     collation: str = ""
     not_null: bool = False
-    default: str | None = None
+    default: str | None = None  # as the server tells it; an expression of MySQL's in parentheses
     auto: bool = False  # AUTO_INCREMENT
     generated: bool = False
     renewed: bool = False  # ON UPDATE CURRENT_TIMESTAMP
@@ -138,7 +138,7 @@ def table(session: Session, name: TableName) -> TargetTable | None:
             text(row[4]),
             text(row[5]),
             text(row[6]) == "NO",
-            None if row[7] is None or text(row[7]) == "NULL" else text(row[7]),
+            _default(row[7], text(row[8])),
             "auto_increment" in text(row[8]).lower(),
             bool(text(row[9])),
             "on update" in text(row[8]).lower(),
@@ -172,6 +172,14 @@ def table(session: Session, name: TableName) -> TargetTable | None:
         text(comment),
         int(estimate or 0),
     )
+
+
+def _default(found: object, extra: str) -> str | None:
+    if found is None or text(found) == "NULL":
+        return None
+    if "DEFAULT_GENERATED" in extra:
+        return f"({text(found)})".replace("\\'", "'")  # it shows quotes in expressions with a backslash
+    return text(found)
 
 
 def has_database(session: Session, name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cdcflow.engines.mysql.names import ident, qualified
 from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
-from cdcflow.targets.mysql import ddl, types
+from cdcflow.targets.mysql import ddl, equality, types
 from cdcflow.targets.mysql.catalog import Server, TargetTable
 
 # https://dev.mysql.com/doc/refman/8.0/en/identifier-length.html, in characters.
@@ -93,6 +93,7 @@ def problems(route: Route, table: TargetTable, server: Server) -> list[Problem]:
         *_missing_columns(route, table, server),
         *_unwritable_columns(route, table),
         *_unfilled_columns(route, table),
+        *_loose_keys(route, table, server),
     ]
     if route.key and not table.finds_one_row_by(route.key_in_target):
         columns = ddl.column_list(route.key_in_target)
@@ -182,4 +183,24 @@ def _unfilled_columns(route: Route, table: TargetTable) -> list[Problem]:
         )
         for there in table.columns
         if there.name.lower() not in written and not there.filled
+    ]
+
+
+def _loose_keys(route: Route, table: TargetTable, server: Server) -> list[Problem]:
+    """Find columns of the key by which two rows of the source would be one here, in a table that a person made."""
+    if table.made_by:
+        return []
+    alter = f"ALTER TABLE {qualified(route.target)} MODIFY COLUMN "
+    return [
+        Problem(
+            "target.key",
+            f"key column {ident(name)} of table {route.target} holds values for equal that the source tells apart"
+            f" (its collation is {there.collation})",
+            "two rows of the source would become one, and changes of one would be written to the other",
+            alter + equality.mend(route.source, column, there, server),
+        )
+        for column, name in route.columns
+        if column.name in route.key
+        and (there := table.column(name)) is not None
+        and equality.is_looser(route.source, column, there)
     ]
