@@ -17,6 +17,7 @@ from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.topics import id_of
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Reading
+from cdcflow.errors import PositionLost
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Share, Shares
 from tests.unit.bus_double import FORMAT, Told, route_of, said, table
@@ -168,7 +169,13 @@ class Claimed:
 
 
 def starts(begin: Any = "earliest", partitions: int = 2) -> Starts:
-    return Starts(cast("Cluster", Topics()), begin, {TOPIC: partitions}, lambda _: {}, "here")
+    return Starts(
+        cast("Cluster", Topics()),
+        begin,
+        {TOPIC: partitions},
+        lambda partitions: dict.fromkeys(partitions, False),
+        "here",
+    )
 
 
 def stream_of(client: Client) -> KafkaStream:
@@ -227,6 +234,20 @@ def test_a_partition_that_was_empty_when_it_was_claimed_first_is_not_begun_at_it
     assert began("latest", Claimed(p0=0, p1=7)) == [0, 7]
     assert began("earliest", Claimed()) == [0, 0]
     assert began("earliest", Claimed(p0=0, p1=7)) == [0, 7]
+
+
+def test_what_was_removed_behind_the_first_claim_is_lost_also_where_nothing_had_been_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims = Claimed()
+    assert began("earliest", claims, 1) == [0]
+    monkeypatch.setattr(Topics, "starts", lambda self, partitions: dict.fromkeys(partitions, 30))
+    for begin in ("earliest", "latest"):
+        with pytest.raises(PositionLost, match="no longer hold") as raised:
+            began(begin, claims, 1)
+        assert "offsets 0 to 29" in raised.value.why
+    assert began("earliest", claims, 2, 1) == [30]  # nobody had claimed that one
+    assert began("latest", claims, 2, 1) == [30]
 
 
 def test_a_partition_that_was_added_while_nobody_ran_is_begun_at_its_start_also_where_others_began_at_their_end() -> (

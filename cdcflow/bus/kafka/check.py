@@ -152,7 +152,7 @@ def _retention(source: KafkaSource, topics: Mapping[str, int]) -> list[Finding]:
 def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
     """Say of which partitions the brokers have removed what follows the recorded places, or soon will."""
     topics = source.topics()
-    here = {partition_of(name): share for name, share in recorded.items() if share.place}
+    here = {partition_of(name): share for name, share in recorded.items() if share.place or share.identity}
     here = {one: share for one, share in here.items() if one[1] < topics.get(one[0], 0)}
     ids = source.cluster.ids(sorted({topic for topic, _ in here}))
     others = {topic for (topic, _), share in here.items() if ids.get(topic) and share.identity not in ("", ids[topic])}
@@ -168,6 +168,9 @@ def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
     ]
     places = {one: share.place for one, share in here.items() if one[0] not in others}
     starts = source.cluster.starts(places)
+    begun = [one for one, place in places.items() if place == 0 < starts[one]]
+    emptied = source.emptied(begun) if begun else {}
+    places = {one: place for one, place in places.items() if not emptied.get(one)}  # what is before a truncate is void
     found += [
         Finding(
             Level.BLOCKER,
@@ -176,7 +179,7 @@ def lost(source: KafkaSource, recorded: Mapping[str, Share]) -> list[Finding]:
             f"offsets {places[one]} to {first - 1} were removed before they were read",
             "copy its tables again at the publisher (cdcflow resync)",
         )
-        for one, first in sorted(starts.items())
+        for one, first in sorted((one, starts[one]) for one in places)
         if first > places[one]
     ]
     return found + _soon_lost(source, {one: place for one, place in places.items() if starts[one] <= place})

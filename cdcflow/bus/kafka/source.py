@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, libversion
@@ -114,6 +113,10 @@ class KafkaSource:
         there = self.cluster.partitions()
         return {name: there[name] for name in of_tables(self.config.topics, there)}
 
+    def emptied(self, partitions: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], bool | None]:
+        """As `beginnings.emptied`."""
+        return beginnings.emptied(self.client, self.address, partitions)
+
     # -- the port
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
@@ -160,8 +163,7 @@ class KafkaSource:
             where=_where,
         )
         letters = DeadLetters(self.client, self.cluster, self.group + DEAD_LETTERS, self.address)
-        emptied = partial(beginnings.emptied, self.client, self.address)
-        starts = Starts(self.cluster, self.config.start, self.topics(), emptied, self.address)
+        starts = Starts(self.cluster, self.config.start, self.topics(), self.emptied, self.address)
         settings = self._consumer_settings()
         return KafkaStream(
             lambda heard: Consumer({**settings, "error_cb": heard}),

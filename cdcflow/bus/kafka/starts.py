@@ -44,21 +44,27 @@ class Starts:
             SourceUnavailable: no broker answers, or a topic that was made anew holds nothing yet.
             TargetUnavailable: as `Claims.take`.
         """
-        if self._start == "latest":
-            self._begin(names, claims)
+        begun = self._begin(names, claims)
         claimed = self._same(claims.take(names), claims)
-        places = self._of(claimed)
+        places = self._of(claimed, begun)
         return {name: replace(share, place=places[name]) for name, share in claimed.items()}
 
-    def _begin(self, names: Sequence[str], claims: Claims) -> None:
-        """Put on record where the partitions of topics begin that were never read: all those of a topic at once, so
-        that one which is not there is known to have come later, whoever claims it first."""
-        topics = {partition_of(name)[0] for name in names}
-        read = {partition_of(name)[0] for name in claims.recorded()}
-        fresh = sorted(topics & self._known.keys() - read)
-        ends = self._cluster.ends((topic, number) for topic in fresh for number in range(self._known[topic]))
-        if ends:
-            claims.begin({share_name(*one): end for one, end in ends.items()})
+    def _begin(self, names: Sequence[str], claims: Claims) -> Mapping[str, int]:
+        """Put on record, and return, where partitions begin that never were: what follows is lost from now on when it
+        goes unread. Where `start` is latest, all those of a topic at once, so that one which is not there is known to
+        have come later, whoever claims it first."""
+        recorded = claims.recorded()
+        begun: dict[str, int] = {}
+        if self._start == "latest":
+            read = {partition_of(name)[0] for name in recorded}
+            fresh = sorted({partition_of(name)[0] for name in names} & self._known.keys() - read)
+            ends = self._cluster.ends((topic, number) for topic in fresh for number in range(self._known[topic]))
+            begun |= {share_name(*one): end for one, end in ends.items()}
+        others = [partition_of(name) for name in names if name not in recorded and name not in begun]
+        begun |= {share_name(*one): first for one, first in self._cluster.starts(others).items()}
+        if begun:
+            claims.begin(begun)
+        return begun
 
     def _same(self, claimed: Mapping[str, Share], claims: Claims) -> dict[str, Share]:
         """Compare the topics with those that were read before, by their ids; a place in another one says nothing.
@@ -96,8 +102,8 @@ class Starts:
         if not emptied:
             raise self.remade(topic, f"partition {partition} does not begin with the truncate of a copy that begins")
 
-    def _of(self, claimed: Mapping[str, Share]) -> dict[str, int]:
-        """Return the next offset to read of each share."""
+    def _of(self, claimed: Mapping[str, Share], begun: Mapping[str, int]) -> dict[str, int]:
+        """Return the next offset to read of each share; `begun` were not on record before."""
         partitions = [partition_of(name) for name in claimed]
         starts = self._cluster.starts(partitions)
         ends = self._cluster.ends(partitions, committed=False)
@@ -105,13 +111,14 @@ class Starts:
         for name, share in claimed.items():
             one = partition_of(name)
             first, end = starts[one], ends[one]
-            if share.place == 0:
-                # Where `start` is latest, what is not on record came later (`_begin`), and what is at 0 was empty then.
-                # Epoch 0 is that of an onlooker, who claims nothing.
-                latest = self._start == "latest" and share.epoch == 0 and one[1] < self._known.get(one[0], 0)
+            if share.epoch == 0:  # an onlooker, who claims nothing
+                latest = self._start == "latest" and one[1] < self._known.get(one[0], 0)
                 found[name] = end if latest else first
             elif share.place < first:
-                raise self._lost(name, share.place, first)
+                # Retention may go on between two looks; and what is before a truncate is void.
+                if name not in begun and (share.place or not self._emptied([one])[one]):
+                    raise self._lost(name, share.place, first)
+                found[name] = first
             elif share.place > end:
                 raise self.remade(one[0], f"partition {one[1]} ends at {end}, and {share.place} was recorded")
             else:
