@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from cdcflow.bus.formats import OP, SCHEMA
 from cdcflow.bus.kafka.source import KafkaSource
 from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, Truncate
@@ -231,6 +233,17 @@ def test_an_unreadable_message_is_put_aside_before_the_stream_goes_on(group: Gro
     assert letter.header("cdcflow.share") == f"{group.topic}/2".encode()
     assert letter.header("cdcflow.offset") == b"0"
     assert letter.header("cdcflow.reason") == b"the value is not JSON"
+
+
+def test_an_unreadable_message_that_is_larger_than_topics_take_by_default_is_put_aside(group: Group) -> None:  # noqa: F811
+    large = group.kafka.create_topic(f"{group.name}.public.large", 1, max_message_bytes=str(8 << 20))
+    value = b"{" + random.Random(1).randbytes(3 << 20)
+    group.kafka.produce(large, "k", value, [(SCHEMA, "two")], 0)
+    group.kafka.produce(large, "k", said("c", {"id": 2, "v": "a"}), [(OP, "c"), (SCHEMA, "two")], 0)
+    with group.member(unreadable="dead_letter") as one:
+        one.until(lambda: one.ids == [2])
+    (letter,) = group.kafka.read(f"{group.name}.dead_letters")
+    assert letter.value == value
 
 
 def test_a_shape_that_is_told_of_later_is_found_and_said_first(group: Group) -> None:  # noqa: F811

@@ -104,7 +104,7 @@ class Topics:
         """
         if self._producer is None:
             # A topic that is not there is told after three seconds, not thirty.
-            quick = {"topic.metadata.propagation.max.ms": 3000}
+            quick = {"topic.metadata.propagation.max.ms": 3000, "message.max.bytes": 16 << 20}
             self._producer = Producer({**self._connection, **quick, "acks": "all", "enable.idempotence": True})
         refused: list[KafkaError] = []
         acknowledged: list[object] = []

@@ -10,6 +10,7 @@ from confluent_kafka.admin import NewTopic
 
 from cdcflow.bus.kafka.errors import error_of, translate
 from cdcflow.bus.kafka.partitions import TIMEOUT_SECONDS, Cluster
+from cdcflow.bus.kafka.statetopic import MESSAGE_BYTES
 from cdcflow.bus.reading import Letter
 from cdcflow.errors import SourceUnavailable
 from cdcflow.ops.logs import get_logger
@@ -17,6 +18,9 @@ from cdcflow.ops.logs import get_logger
 log = get_logger(__name__)
 
 _FLUSH_SECONDS: Final = 30.0
+
+# Whatever a topic took, this one takes with what is said of it besides.
+_SETTINGS: Final = {"enable.idempotence": True, "linger.ms": 5, "message.max.bytes": MESSAGE_BYTES}
 
 # Headers that say where the message stood and why it is here.
 REASON, TOPIC, SHARE, OFFSET = "cdcflow.reason", "cdcflow.topic", "cdcflow.share", "cdcflow.offset"
@@ -71,13 +75,13 @@ class DeadLetters:
         if self._topic not in self._cluster.partitions():
             self._create()
         try:
-            self._producer = Producer({**self._client, "enable.idempotence": True, "linger.ms": 5})
+            self._producer = Producer({**self._client, **_SETTINGS})
         except KafkaException as error:
             raise translate(error, at=self._at, reading=True) from None
         return self._producer
 
     def _create(self) -> None:
-        new = NewTopic(self._topic, num_partitions=1)
+        new = NewTopic(self._topic, num_partitions=1, config={"max.message.bytes": str(MESSAGE_BYTES)})
         try:
             self._cluster.admin.create_topics([new], request_timeout=TIMEOUT_SECONDS)[self._topic].result()
         except KafkaException as error:
