@@ -268,6 +268,28 @@ def test_a_stream_that_was_read_before_it_had_a_name_is_told_from_the_next(
     assert other.rows == {str(key): f"w{key}" for key in range(1, 101)}
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_mark_that_a_stream_made_again_lacks_is_not_waited_for_there(
+    gone: int, exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange(queue="stream", partitions=2)
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 30))))
+    reader = Reader(shop)
+    reader.to_the_end()
+    target.apply(batch(200, truncate(), rows("I", pairs(1, 20, "u"))))
+    reader.stream.close()
+    target.close()
+    rabbitmq.delete_queue(f"{shop.name}.{gone}")
+    shop.begun().apply(batch(300, truncate(), rows("I", pairs(1, 40, "w"))))
+    assert "deleted and made again" in told(shop, reader.claims).what
+    for claims in (reader.claims, Claims()):
+        other = Reader(shop, claims)
+        other.to_the_end()
+        assert other.rows == {str(key): f"w{key}" for key in range(1, 41)}
+        other.stream.close()
+
+
 def test_a_publisher_that_dies_while_it_makes_a_stream_again_leaves_its_name(
     exchange: Callable[..., Exchange], rabbitmq: RabbitMq, monkeypatch: pytest.MonkeyPatch
 ) -> None:

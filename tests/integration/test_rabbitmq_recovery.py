@@ -96,6 +96,7 @@ def test_what_both_sides_say_of_a_deleted_stream_ends_with_an_equal_target(
     shop.into.write_rules("public.account")
     shop.done(shop.out)
     shop.done(shop.into)
+    source_db.execute("CREATE TABLE had AS TABLE account; TRUNCATE account; INSERT INTO account TABLE had")
     change(source_db, random.Random(1))
     publisher, applier = shop.start(shop.out), shop.start(shop.into)
     queue = f"{shop.out.name}.0"

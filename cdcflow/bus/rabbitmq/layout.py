@@ -128,6 +128,12 @@ def share_name(base: str, number: int) -> str:
     return f"{base}/{number}"
 
 
+def share_of(queue: str) -> str:
+    """Return the share of a partition's queue, given by its name."""
+    base, _, number = queue.rpartition(".")
+    return f"{base}/{number}"
+
+
 def routing_key(table: TableName, partition: int) -> str:
     """Return `schema.table.partition`; a dot, star, hash or percent sign in a name is percent-encoded.
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.doubts import PLACE, is_place, place_of, session_of
-from cdcflow.bus.rabbitmq.layout import Noted, look
+from cdcflow.bus.rabbitmq.layout import Noted, look, share_of
 from cdcflow.bus.rabbitmq.notes import Notes, read_stream, stream_end
 from cdcflow.bus.rabbitmq.share import ANEW, made_again
 from cdcflow.bus.rabbitmq.wire import Wire, short
 from cdcflow.errors import PositionLost, SourceUnavailable
+from cdcflow.model.change import Meeting
 from cdcflow.model.position import Share
 from cdcflow.model.sharing import Claims
 
@@ -47,6 +48,7 @@ class Starts:
 
     def __init__(self, address: Address, exchange: str, notes: Notes, start: str) -> None:
         self._address, self._exchange, self._notes, self._start = address, exchange, notes, start
+        self._again: dict[str, int] = {}  # by share, of streams that were made once more
 
     def take(self, streams: Mapping[str, str], claims: Claims) -> dict[str, Start]:
         """Claim shares, given with their streams; return where each goes on.
@@ -66,6 +68,7 @@ class Starts:
             noted = self._notes.layout
             if noted is None:
                 raise SourceUnavailable("the notes of the exchange were made anew", at=self._address.text)
+            self._again = {share_of(queue): made.generation for queue, made in noted.made.items() if made.again}
             ends: dict[str, int] = {}
             if self._start == "next":
                 # On record before they are taken: a share that is at 0 there was moved to the start of its stream.
@@ -88,6 +91,17 @@ class Starts:
         if fresh:
             claims.identify(fresh)
         return found
+
+    def attended(self, meeting: Meeting, header: bytes | None) -> Meeting:
+        """Return a meeting without the shares that lack its mark, since their streams were made once more behind it.
+
+        As of the last `take`: who has a stream stops when that is deleted, and who takes it then is here.
+        """
+        if not self._again or header is None or not is_place(header):
+            return meeting
+        generation = place_of(header).generation
+        lacking = {share for share in meeting.shares if self._again.get(share, 0) > generation}
+        return replace(meeting, shares=meeting.shares - lacking) if lacking else meeting
 
     def _compare(self, noted: Noted, claimed: Mapping[str, tuple[str, Share]], claims: Claims) -> None:
         """Say that streams are others than were read, and have it on record that they begin at their first message."""

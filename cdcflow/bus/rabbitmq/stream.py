@@ -245,6 +245,8 @@ class RabbitStream:
                 judged, place, doubt = held.judge(headers, offset)
                 if judged is not SKIP:
                     alone = add(base, held.name, place - 1, headers.get(KEY), event[4] or None, pairs)
+                    if held.stream and isinstance(alone, Meeting):
+                        alone = self._starts.attended(alone, headers.get(PLACE))
             except CdcflowError as error:
                 self._failure = error  # raised when what is before it was handed over
                 if headers.get(PLACE) == LOST:
