@@ -109,6 +109,35 @@ def test_an_upsert_never_hits_the_row_that_holds_another_unique_value(fed: Fed, 
 
 
 @LARGE
+@pytest.mark.parametrize("replayed", [False, True], ids=["an update", "an upsert"])
+def test_a_unique_index_that_a_table_gets_while_it_is_followed_counts_from_the_next_batch_on(
+    fed: Fed, large: bool, replayed: bool
+) -> None:
+    route = fed.made(ID, column("v", "character varying(20)", 2))
+    op = "I" if replayed else "U"
+    fed.apply(route, [("I", None, [b"%d" % n, b"%d" % n]) for n in range(3)], large=large)
+    fed.apply(route, [(op, None, [b"0", b"a"])], replayed=replayed, large=large)
+    fed.database.execute("ALTER TABLE t ADD UNIQUE KEY (v)")
+    with pytest.raises(RowRejected):
+        fed.apply(route, [(op, None, [b"2", b"a"])], replayed=replayed, large=large)
+    assert found(fed) == [(0, "a"), (1, "1"), (2, "2")]
+
+
+@LARGE
+@pytest.mark.parametrize("replayed", [False, True], ids=["an update", "an upsert"])
+def test_a_column_that_a_person_adds_while_the_table_is_followed_keeps_its_values(
+    fed: Fed, large: bool, replayed: bool
+) -> None:
+    route = fed.made()
+    op = "I" if replayed else "U"
+    fed.apply(route, [("I", None, [b"1", b"a"])], large=large)
+    fed.apply(route, [(op, None, [b"1", b"b"])], replayed=replayed, large=large)
+    fed.database.execute("ALTER TABLE t ADD COLUMN own INT; UPDATE t SET own = 9")
+    fed.apply(route, [(op, None, [b"1", b"c"])], replayed=replayed, large=large)
+    assert found(fed, "SELECT * FROM t") == [(1, "c", 9)]
+
+
+@LARGE
 def test_a_batch_that_comes_twice_with_replayed_rows_has_one_effect(fed: Fed, large: bool) -> None:
     route = fed.made()
     changes = [

@@ -201,6 +201,23 @@ def test_merged_rows_overwrite_those_that_are_there(fed: Fed, unique: bool) -> N
             _load(fed, route, [[b"4", b"a"]], 2, merge=True)
 
 
+def test_a_unique_index_that_comes_between_two_chunks_counts(fed: Fed) -> None:
+    route = fed.made(column("id", "integer", nullable=False), column("v", "character varying(20)"))
+    loader = fed.target.loader()
+    loader._connected().infile = fed.infile
+
+    def load(number: int, row: list[Cell]) -> None:
+        chunk = Chunk(route.source.id, number, "", "")
+        loader.load(route, chunk, [_copy_text([row])], lambda n, s: DoneChunk(chunk, "0/1", "", n, s), merge=True)
+
+    load(0, [b"1", b"a"])
+    fed.database.execute("ALTER TABLE t ADD UNIQUE KEY (v)")
+    with pytest.raises(CopyRestart):
+        load(1, [b"2", b"a"])
+    loader.close()
+    assert found(fed) == [(1, "a")]
+
+
 def test_a_copied_row_that_is_refused_is_named(fed: Fed) -> None:
     route = fed.made()
     fed.database.execute("ALTER TABLE t MODIFY v VARCHAR(3)")

@@ -277,7 +277,7 @@ class Applier:
         else:
             for number, frame in rows.frames.items():
                 try:
-                    bulk.apply_frame(session, self._stages, self._plan(frame), frame)
+                    bulk.apply_frame(session, self._stages, self._settled(session, frame), frame)
                 except bulk.OrderMatters:
                     alone = Rows({number: frame}, number.to_bytes(4, _ORDER) * len(frame))
                     rowwise.apply_in_order(session, alone, self._plan)
@@ -288,14 +288,24 @@ class Applier:
         if known is None or known[0] is not frame.route:
             self._number += 1
             session = self._connected()
+            outline = catalog.outline(session, frame.route.target)
             table = catalog.table(session, frame.route.target)
             mariadb = session.flavour.engine == "mariadb"
-            made = plan(frame.route, frame.names, table, self._number, mariadb=mariadb)
+            made = plan(frame.route, frame.names, table, self._number, mariadb=mariadb, outline=outline)
             known = self._plans[key] = (frame.route, made)
         # Rows that the copy may hold can be older than the table's shape; those of a bus are routed by what it is now.
         if self._shared or not frame.idempotent:
             known[1].require_columns()
         return known[1]
+
+    def _settled(self, session: Session, frame: RowBatch) -> Plan:
+        made = self._plan(frame)
+        if not bulk.may_replace(made, frame):
+            return made
+        found = bulk.settled(session, made)
+        if found is not made:
+            del self._plans[frame.route.source.id, frame.names]
+        return found
 
     # -- what commits
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 
 from cdcflow.codecs.mysqlload_cy import LOAD, SQL, Encoder
 from cdcflow.codecs.net_cy import Netted, net
 from cdcflow.codecs.order_cy import by_key
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import OnDelete
+from cdcflow.targets.mysql import catalog
 from cdcflow.targets.mysql.plan import Into, Plan
 from cdcflow.targets.mysql.rowwise import RowMissing
 from cdcflow.targets.mysql.session import Session
@@ -94,6 +96,22 @@ def fill(session: Session, into: Into, rows: Rows, verb: str = "") -> tuple[int,
         replaced += max(done.affected - count, 0)
 
     return rows(Encoder(into.kinds, SQL), insert, session.most_bytes - len(prefix)), replaced
+
+
+def settled(session: Session, plan: Plan) -> Plan:
+    """Return the plan as this transaction may use it: without REPLACE if the table has got another unique index,
+    column or trigger since the plan was made. From here on it gets none until the transaction ends."""
+    if not plan.replaceable:
+        return plan
+    session.query(f"SELECT 1 FROM {plan.target} LIMIT 0")  # who would alter the table waits for us now
+    if catalog.outline(session, plan.route.target) == plan.outline:
+        return plan
+    return replace(plan, replaceable=False)
+
+
+def may_replace(plan: Plan, frame: RowBatch) -> bool:
+    """Whether writing the frame could take REPLACE."""
+    return plan.replaceable and (frame.idempotent or plan.may_hold_more or b"U" in frame.ops)
 
 
 def apply_frame(session: Session, stages: Stages, plan: Plan, frame: RowBatch) -> None:

@@ -18,6 +18,9 @@ _MARKED = re.compile(r"\[made by cdcflow, pipeline ([a-z0-9_]+)(?:, shape ([0-9a
 _LONGEST_COMMENT = 2048
 
 
+Outline = frozenset[tuple[str, str, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
     """One column of a target table, in information_schema's words. `kind` is DATA_TYPE, `type` COLUMN_TYPE."""
@@ -172,6 +175,19 @@ def table(session: Session, name: TableName) -> TargetTable | None:
         text(comment),
         int(estimate or 0),
     )
+
+
+def outline(session: Session, name: TableName) -> Outline:
+    """Read what a table's columns, unique indexes and triggers are called, which takes a part of what `table` does."""
+    where = f"table_schema = {literal(name.schema)} AND table_name = {literal(name.table)}"
+    triggered = f"event_object_schema = {literal(name.schema)} AND event_object_table = {literal(name.table)}"
+    rows = session.query(
+        f"SELECT 'column', column_name, 0 FROM information_schema.columns WHERE {where}"
+        " UNION ALL SELECT index_name, column_name, seq_in_index FROM information_schema.statistics"
+        f" WHERE {where} AND non_unique = 0"
+        f" UNION ALL SELECT 'trigger', trigger_name, 0 FROM information_schema.triggers WHERE {triggered}"
+    )
+    return frozenset((text(kind), text(called), int(at)) for kind, called, at in rows)
 
 
 def _default(found: object, extra: str) -> str | None:

@@ -67,9 +67,11 @@ class MysqlLoader:
         try:
             session = self._connected()
             made = self._planned(session, route)
-            if merge and not made.replaceable:
+            if merge:
                 self._stages.make(session, made)
             session.begin()
+            if merge:
+                made = bulk.settled(session, made)
             rows, size = self._write(session, made, blocks, recent, merge=merge)
             record = done(rows, size)
             if not session.query(bookkeeping.fence(self._pipeline, self._epoch)):
@@ -112,9 +114,10 @@ class MysqlLoader:
         if self._plan is None or self._plan.route is not route:
             self._number += 1
             names = tuple(column.name for column, _ in route.columns)
+            outline = catalog.outline(session, route.target)
             table = catalog.table(session, route.target)
             mariadb = session.flavour.engine == "mariadb"
-            self._plan = plan(route, names, table, self._number, mariadb=mariadb)
+            self._plan = plan(route, names, table, self._number, mariadb=mariadb, outline=outline)
             self._plan.require_columns()
         return self._plan
 

@@ -10,7 +10,7 @@ from cdcflow.engines.mysql.names import ident, qualified
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
 from cdcflow.targets.mysql import types
 from cdcflow.targets.mysql.bookkeeping import STATE_DATABASE
-from cdcflow.targets.mysql.catalog import TargetColumn, TargetTable
+from cdcflow.targets.mysql.catalog import Outline, TargetColumn, TargetTable
 from cdcflow.targets.sql import refusals
 from cdcflow.targets.sql.columns import written
 from cdcflow.targets.sql.frames import Kept
@@ -56,7 +56,8 @@ class Plan(Kept):
     sources: for each written column its place in the frame; names, columns and kinds: its quoted name in the target,
     what the target says of it, and how its cells are written. key: places in the frame of the key columns.
     replaceable: nothing but the key keeps rows apart, every column is written and no trigger looks on, so that
-    REPLACE does what an update or an insert would.
+    REPLACE does what an update or an insert would. outline: of the table that this is said of, which a person may
+    alter at any time (see `bulk.settled`).
     lacking: columns that the rows have and the target should have, and has not.
     """
 
@@ -73,6 +74,7 @@ class Plan(Kept):
     lacking: tuple[str, ...]
     number: int
     infile: bool = True  # see `Into`
+    outline: Outline = frozenset()
 
     def for_rows(self, *images: bytes) -> Plan:
         """Return the plan for writing these: one that does without LOAD DATA where a document has types."""
@@ -268,7 +270,15 @@ def stage_columns(columns: tuple[TargetColumn, ...]) -> str:
     return ", ".join(lines)
 
 
-def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, number: int, *, mariadb: bool) -> Plan:
+def plan(
+    route: Route,
+    frame_names: tuple[str, ...],
+    table: TargetTable | None,
+    number: int,
+    *,
+    mariadb: bool,
+    outline: Outline = frozenset(),
+) -> Plan:
     """Make the plan for rows whose columns are `frame_names`.
 
     Columns that the frame lacks are not written: it may be older than the route. Nor are those that the target lacks:
@@ -295,6 +305,7 @@ def plan(route: Route, frame_names: tuple[str, ...], table: TargetTable | None, 
         is_replaceable(route, table, {column.name for column in columns}),
         found.gone,
         number,
+        outline=outline,
     )
 
 
