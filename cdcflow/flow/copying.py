@@ -33,7 +33,7 @@ TICK_SECONDS = 0.5
 
 
 class _Ended(Exception):  # noqa: N818 - not an error: it rolls an unfinished chunk back
-    """Raised inside a chunk that should not go on."""
+    """Raised inside a chunk or a plan that should not go on."""
 
 
 @dataclass(slots=True)
@@ -103,27 +103,33 @@ class Round:
         self._failure: BaseException | None = None
         self._ended = False
         self._moved = 0
+        self._background: threading.Event | None = None
+        self._lease_at = time.monotonic()
 
     def run(self, table_ids: Iterable[int], ended: threading.Event | None = None) -> Copied:
         """Copy what is left of the tables. Returns early, with what is done, when the pipeline is told to stop.
 
-        A table that cannot be copied becomes `failed` and the others go on.
+        A table that cannot be copied becomes `failed` and the others go on. `ended` tells a round to end that runs
+        beside the applying thread.
 
         Raises:
             Unavailable: a server is away; finished chunks stay, a later round goes on from them.
             Fenced: another instance took the pipeline over.
         """
-        for table_id in table_ids:
-            if self._parts.stop.is_set():
-                break
-            if table_id in self._roster:
-                self._open(table_id)
+        self._background = ended
+        try:
+            for table_id in table_ids:
+                self._turn()
+                if table_id in self._roster:
+                    self._open(table_id)
+        except _Ended:
+            self._ended = True
         count = min(self._parts.settings.workers, sum(len(job.chunks) for job in self._jobs.values()))
         workers = [threading.Thread(target=self._work, name=f"cdcflow-copy-{n}", daemon=True) for n in range(count)]
         for worker in workers:
             worker.start()
         try:
-            self._attend(workers, ended)
+            self._attend(workers)
         finally:
             with self._changed:
                 self._ended = True
@@ -154,11 +160,11 @@ class Round:
                     raise _twice(route)
             target.create(route)
             try:
-                chunks = self._snapshot.plan(route, done)
+                chunks = self._snapshot.plan(route, done, self._turn)
             except CopyRestart as restart:
                 self._empty(table_id, restart.what)
                 done = []
-                chunks = self._snapshot.plan(route, done)
+                chunks = self._snapshot.plan(route, done, self._turn)
         except CdcflowError as error:
             if not concerns_one_table(error):
                 raise
@@ -308,21 +314,32 @@ class Round:
 
     # -- the waiting thread
 
-    def _attend(self, workers: list[threading.Thread], ended: threading.Event | None) -> None:
+    def _turn(self) -> None:
+        """End where told to, between tables and between the steps of a plan, and look after what `_attend` does."""
+        if self._parts.stop.is_set() or (self._background is not None and self._background.is_set()):
+            raise _Ended
+        self._parts.observer.alive()
+        self._keep_lease()
+
+    def _attend(self, workers: list[threading.Thread]) -> None:
         """Wait for the workers; feed the watchdog while they move, and notice the loss of the lease."""
-        moved, lease_at = -1, time.monotonic()
+        moved = -1
         while any(worker.is_alive() for worker in workers):
             with self._changed:
                 self._changed.wait(TICK_SECONDS)
-            if ended is not None and ended.is_set():
+            if self._background is not None and self._background.is_set():
                 self._ended = True
             if self._moved != moved:
                 moved = self._moved
                 self._parts.observer.alive()
-            # In the background the applying thread looks after the lease.
-            if ended is None and time.monotonic() - lease_at >= lease.LEASE_EVERY_SECONDS:
-                lease_at = time.monotonic()
-                lease.check(self._parts)
+            self._keep_lease()
+
+    def _keep_lease(self) -> None:
+        if self._background is not None:
+            return  # the applying thread looks after it
+        if time.monotonic() - self._lease_at >= lease.LEASE_EVERY_SECONDS:
+            self._lease_at = time.monotonic()
+            lease.check(self._parts)
 
     def _verify(self) -> None:
         """Send back tables that were altered or rewritten under the copy.

@@ -17,6 +17,14 @@ from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table, TableName
 
+Turn = Callable[[], None]
+"""Called now and then by what takes long, between two steps of it, in the caller's thread. What it raises ends it."""
+
+
+def unattended() -> None:
+    """A `Turn` of whoever has nothing to do meanwhile."""
+
+
 Router = Callable[[Table], Route | None]
 """Applies the rules to one shape of one table; None means the rules leave it out."""
 
@@ -79,10 +87,11 @@ class Snapshot(Protocol):
         """Return a position that covers every change which the table's chunks read so far may hold: `position_of`
         for one view. Changes between the two are applied idempotently."""
 
-    def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
+    def plan(self, route: Route, done: Sequence[DoneChunk], turn: Turn = unattended) -> list[Chunk]:
         """Divide what is left of a table into chunks. `done` are the finished chunks of an earlier,
         interrupted copy of the same table: with the returned ones, they must make the table whole as of
-        `position` (rows deleted in between excepted: the stream removes them).
+        `position` (rows deleted in between excepted: the stream removes them). Where that takes longer the larger
+        the table is, `turn` is called all the time.
 
         Raises:
             CopyRestart: the finished chunks cannot be used (the table was rewritten, or has no key).

@@ -159,6 +159,27 @@ def test_a_unique_index_serves_where_there_is_no_primary_key(db: MysqlDatabase) 
     assert len(found) > 1
 
 
+def test_a_key_that_is_walked_takes_a_turn_at_each_step_and_ends_there(db: MysqlDatabase) -> None:
+    db.execute("CREATE TABLE t (a VARCHAR(20) PRIMARY KEY)")
+    db.execute("INSERT INTO t VALUES " + ", ".join(f"('{n:04}')" for n in range(100)))
+    turns: list[int] = []
+
+    def third() -> None:
+        turns.append(len(turns))
+        if len(turns) == 3:
+            raise LookupError
+
+    with opened(db) as sessions, closing(MysqlSnapshot(sessions, chunk_rows=10)) as snapshot:
+        route = fresh(route_of(db), estimated_rows=100)
+        planned = snapshot.plan(route, [], lambda: turns.append(len(turns)))
+        assert 10 <= len(planned) <= len(turns)
+        turns.clear()
+        with pytest.raises(LookupError):
+            snapshot.plan(route, [], third)
+        assert len(turns) == 3
+        assert snapshot.plan(route, []) == planned
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 KEY_SETS = st.one_of(
     st.tuples(st.just("INT"), st.sets(st.integers(-50, 50) | st.integers(-(2**31), 2**31 - 1), max_size=25)),

@@ -12,7 +12,7 @@ from cdcflow.flow.parts import Parts, Settings
 from cdcflow.model.change import ChangeBatch, Heartbeat, Rows
 from cdcflow.model.check import Finding
 from cdcflow.model.copy import Chunk, DoneChunk
-from cdcflow.model.ports import Follow, Router
+from cdcflow.model.ports import Follow, Router, Turn, unattended
 from cdcflow.model.position import Checkpoint, Position
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
@@ -30,7 +30,9 @@ class FakeSnapshot:
         self._world, self._faults = world, faults
         self.closed = False
 
-    def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
+    def plan(self, route: Route, done: Sequence[DoneChunk], turn: Turn = unattended) -> list[Chunk]:
+        self._faults.reach("plan")
+        turn()
         number = route.source.id
         if done and not route.key:
             raise CopyRestart("no key")

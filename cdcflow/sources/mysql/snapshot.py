@@ -23,6 +23,7 @@ from cdcflow.engines.mysql.names import literal, qualified
 from cdcflow.engines.mysql.rowfaults import code
 from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
+from cdcflow.model.ports import Turn, unattended
 from cdcflow.model.route import Route
 from cdcflow.sources.mysql import catalog, chunks, log_end, selecting, views, walk
 from cdcflow.sources.mysql.chunks import Key, Piece
@@ -110,7 +111,7 @@ class MysqlSnapshot:
                 latest = _later(latest, position)
             return latest
 
-    def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
+    def plan(self, route: Route, done: Sequence[DoneChunk], turn: Turn = unattended) -> list[Chunk]:
         """See `model.ports.Snapshot.plan`.
 
         For a table without a key its view is opened here, and kept until it is read.
@@ -123,17 +124,17 @@ class MysqlSnapshot:
         """
         if not route.key:
             planned = chunks.plan(route, Key(), done, lambda _low, _high: [])
-            self._open_exact(route)
+            self._open_exact(route, turn)
             return planned
         with self._sessions.sql() as connection:
             try:
                 if not self._settled:
                     # It waits for transactions that are in the log and not yet to be seen.
-                    views.lock(connection, route.source.name, self._ended, self._sessions.address)
+                    views.lock(connection, route.source.name, self._ended, self._sessions.address, turn)
                     views.unlock(connection)
                 key = walk.key_of(connection, self._sessions.flavour, route.source)
                 step = walk.rows_of_chunk(route.source, self._chunk_bytes, self._chunk_rows)
-                edges = walk.Walk(connection, route.source, key, step).edges if key.columns else _whole
+                edges = walk.Walk(connection, route.source, key, step, turn).edges if key.columns else _whole
                 planned = chunks.plan(route, key, done, edges)
             except pymysql.Error as error:
                 if code(error) not in _ALTERED:
@@ -191,7 +192,7 @@ class MysqlSnapshot:
             position = log_end.start_position(connection, flavour)
             return position, views.settle(connection, flavour, self._ended, self._sessions.address)
 
-    def _open_exact(self, route: Route) -> None:
+    def _open_exact(self, route: Route, turn: Turn) -> None:
         """Open the view of a table without a key, and remember its position."""
         name, table_id = route.source.name, route.source.id
         old = self._views.pop(table_id, None)
@@ -208,7 +209,7 @@ class MysqlSnapshot:
                 if position is None:
                     query(reader, "COMMIT")
                     locker = self._sessions.take()
-                    views.lock(locker, name, self._ended, self._sessions.address)
+                    views.lock(locker, name, self._ended, self._sessions.address, turn)
                     query(reader, views.BEGIN)
                     position = self._start()
                 self._probe(reader, route)
@@ -217,7 +218,7 @@ class MysqlSnapshot:
                     self._sessions.give(locker)
                 view = _View(reader, holds_lock=False)
             else:
-                views.lock(reader, name, self._ended, self._sessions.address)
+                views.lock(reader, name, self._ended, self._sessions.address, turn)
                 position = self._start()
                 view = _View(reader, holds_lock=True)
         except BaseException as error:

@@ -21,6 +21,7 @@ from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.names import ident, qualified
 from cdcflow.engines.mysql.rowfaults import code
 from cdcflow.errors import AccessDenied, SourceUnavailable
+from cdcflow.model.ports import Turn
 from cdcflow.model.schema import TableName
 from cdcflow.sources.mysql import log_end
 from cdcflow.sources.mysql.gtids import MysqlGtids
@@ -92,7 +93,7 @@ def _owned(connection: Connection) -> set[str]:
     return found
 
 
-def lock(connection: Connection, name: TableName, ended: threading.Event | None, address: str) -> None:
+def lock(connection: Connection, name: TableName, ended: threading.Event | None, address: str, turn: Turn) -> None:
     """Lock one table against writes. `unlock` ends it, and so does closing the connection.
 
     Raises:
@@ -102,6 +103,7 @@ def lock(connection: Connection, name: TableName, ended: threading.Event | None,
     """
     query(connection, f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}")
     for _ in range(LOCK_ATTEMPTS):
+        turn()
         try:
             query(connection, f"LOCK TABLES {qualified(name)} READ")
             return

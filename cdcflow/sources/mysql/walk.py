@@ -15,6 +15,7 @@ from pymysql.connections import Connection
 
 from cdcflow.engines.mysql.connect import Flavour
 from cdcflow.engines.mysql.names import ident, literal, qualified
+from cdcflow.model.ports import Turn
 from cdcflow.model.schema import Table
 from cdcflow.sources.mysql.chunks import INTEGERS, Bound, Key, asked, fit, where
 from cdcflow.sources.mysql.sessions import query
@@ -72,10 +73,10 @@ def rows_of_chunk(table: Table, chunk_bytes: int = CHUNK_BYTES, most: int = MOST
 
 
 class Walk:
-    """Finds the edges at which ranges of one table are cut."""
+    """Finds the edges at which ranges of one table are cut, and calls `turn` before each question to the server."""
 
-    def __init__(self, connection: Connection, table: Table, key: Key, step: int) -> None:
-        self._connection, self._key, self._step = connection, key, step
+    def __init__(self, connection: Connection, table: Table, key: Key, step: int, turn: Turn) -> None:
+        self._connection, self._key, self._step, self._turn = connection, key, step, turn
         self._from = f"FROM {qualified(table.name)} FORCE INDEX ({ident(key.index)})"
         # With FORCE INDEX MySQL 9 does not look how many rows there are, since nothing hangs on it.
         self._estimated = f"FROM {qualified(table.name)} USE INDEX ({ident(key.index)})"
@@ -137,6 +138,7 @@ class Walk:
         wanted = ", ".join(map(asked, columns))
         order = ", ".join(ident(name) for name in self._key.names)
         while True:
+            self._turn()
             next_one = f"{self._from}{self._inside(low, high)} ORDER BY {order} LIMIT 1 OFFSET {self._step - 1}"
             rows = query(self._connection, f"SELECT {wanted} {next_one}")
             if not rows:
@@ -147,6 +149,7 @@ class Walk:
 
     def _estimate(self, low: Bound | None, high: Bound | None) -> int:
         """Return about how many rows a range has."""
+        self._turn()
         self._estimates -= 1
         with self._connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 {self._estimated}{self._inside(low, high)}")

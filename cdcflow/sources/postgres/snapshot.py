@@ -32,6 +32,7 @@ from cdcflow.engines.postgres.errors import from_connection, from_result
 from cdcflow.engines.postgres.names import ident, literal, qualified
 from cdcflow.errors import CdcflowError, CopyRestart, SourceUnavailable
 from cdcflow.model.copy import Chunk, DoneChunk
+from cdcflow.model.ports import Turn, unattended
 from cdcflow.model.route import Route
 from cdcflow.sources.postgres import chunks
 from cdcflow.sources.postgres.chunks import Leaf, Range
@@ -79,8 +80,8 @@ class PostgresSnapshot:
         self._closed = False
         ((self.token,),) = self._rows("SELECT pg_snapshot_xmin(pg_current_snapshot())")
 
-    def plan(self, route: Route, done: Sequence[DoneChunk]) -> list[Chunk]:
-        """See `model.ports.Snapshot.plan`."""
+    def plan(self, route: Route, done: Sequence[DoneChunk], turn: Turn = unattended) -> list[Chunk]:
+        """See `model.ports.Snapshot.plan`. Quick, however large the table is."""
         return chunks.plan(route, self._leaves(route.source.id), done, int(self.token))
 
     def read(self, route: Route, chunk: Chunk) -> Iterator[bytes]:
