@@ -235,7 +235,7 @@ class Scanner:
             return 0
         self.out.int32(0)
         good = self._text(node, self.out, 1)
-        end_cell(self.out, start, good, self.absent)
+        end_cell(self.out, start, good, self.absent, self.hides)
         self.absent = False
         return 0
 

@@ -92,7 +92,6 @@ _WRITTEN = cython.declare(cython.Py_ssize_t, 0)
 _UNAVAILABLE = b"__debezium_unavailable_value"
 _UNAVAILABLE_SIZE = cython.declare(cython.Py_ssize_t, 28)
 _UNAVAILABLE_HEX = b"\\x" + _UNAVAILABLE.hex().encode()
-_ARRAY_UNAVAILABLE = b"{" + _UNAVAILABLE + b"}"
 # A tenth of the largest number of 63 bits, whose last digit is 7.
 _TENTH = cython.declare(cython.longlong, 922337203685477580)
 _MOST_MILLIS = cython.declare(cython.longlong, 9223372036854775)
@@ -181,6 +180,9 @@ class ColumnForm:
                 out.copy(cursor.p, start, cursor.at)
             else:
                 out.put(object_cell(self.kind, cursor.slice(start, cursor.at)))
+            if foreign and is_unavailable(out.data, began, out.size):
+                out.size = began
+                return _ABSENT
             return _WRITTEN
         start = cursor.number()
         return self.number(cursor, out, start, foreign)
@@ -356,7 +358,7 @@ class ColumnForm:
             if not cursor.more(93):
                 break
         out.put(b"}")
-        if foreign and out.size - began == _UNAVAILABLE_SIZE + 2 and _same(out, began, _ARRAY_UNAVAILABLE):
+        if foreign and is_unavailable(out.data, began, out.size):
             out.size = began
             return _ABSENT
         return _WRITTEN

@@ -244,7 +244,7 @@ class ProtoScanner:
             self._repeated(field)
         else:
             good = self._text(field, self.out)
-        end_cell(self.out, start, good, self.absent)
+        end_cell(self.out, start, good, self.absent, self.hides)
         self.absent = False
         return 0
 

@@ -101,8 +101,15 @@ def put_item(out: Arena, element: Arena, good: cython.bint, first: cython.bint, 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def end_cell(out: Arena, start: cython.Py_ssize_t, good: cython.bint, absent: cython.bint) -> cython.int:
-    """End the cell that began with four bytes at `start`: it is NULL where it is not good, or was not logged."""
+def end_cell(
+    out: Arena, start: cython.Py_ssize_t, good: cython.bint, absent: cython.bint, hides: cython.bint
+) -> cython.int:
+    """End the cell that began with four bytes at `start`: it is NULL where it is not good, or was not logged.
+
+    hides: its whole text may stand for a value that was not logged.
+    """
+    if good and hides and not absent:
+        absent = is_unavailable(out.data if cython.compiled else out.plain, start + 4, out.size)
     if good and not absent:
         return put_cell_size(out, start)
     out.cut(start)

@@ -28,6 +28,8 @@ from cdcflow.model import frame as frames
 from tests.unit.bus_binary import TABLE, both, float8_text, quick, reader_of, rows, written
 from tests.unit.bus_rows import MemoryRegistry, table_of
 
+MARK = b"__debezium_unavailable_value"
+
 # -- what others read
 
 
@@ -146,6 +148,42 @@ def test_a_hand_written_avro_schema_is_read_with_all_that_avro_has() -> None:
         "year": b"2024",
     }
     assert [column.type.text for column in table.columns][3:5] == ["numeric(16,3)", "timestamp with time zone"]
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ({"type": "array", "items": ["null", "int"]}, list(MARK)),
+        ({"type": "array", "items": ["null", "long"]}, list(MARK)),
+        ({"type": "array", "items": ["null", "string"]}, [MARK.decode()]),
+        ({"type": "array", "items": ["null", "bytes"]}, [MARK]),
+        (
+            {"type": "array", "items": {"type": "string", "connect.name": "io.debezium.data.Uuid"}},
+            ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"],
+        ),
+        ({"type": "map", "values": "string"}, {MARK.decode(): MARK.decode()}),
+        ({"type": "string", "connect.name": "io.debezium.data.Json"}, json.dumps({MARK.decode(): MARK.decode()})),
+    ],
+)
+def test_what_debezium_writes_in_avro_for_a_value_that_was_not_logged_is_no_value(said: Any, value: Any) -> None:
+    columns = [{"name": "id", "type": "int"}, {"name": "v", "type": ["null", said]}]
+    row = {"type": "record", "name": "Value", "namespace": "a.b.c", "fields": columns}
+    fields = [
+        {"name": "before", "type": ["null", row]},
+        {"name": "after", "type": ["null", "Value"]},
+        {"name": "op", "type": "string"},
+    ]
+    schema = {"type": "record", "name": "Envelope", "namespace": "a.b.c", "fields": fields}
+    registry = MemoryRegistry()
+    made = io.BytesIO()
+    fastavro.schemaless_writer(made, schema, {"before": None, "after": {"id": 1, "v": value}, "op": "u"})
+    message = head(registry.register("a.b.c-value", "AVRO", json.dumps(schema)).id) + made.getvalue()
+    opened = AvroFormat(Decoding(format="avro"), registry)
+    reader = opened.reader(opened.described("a.b.c", None, message), opened.mark(message))
+    _, _, after = reader.read(None, message, {})
+    assert frames.cells(after or b"", 0, 2) == [b"1", frames.UNCHANGED]
+    _, _, after = reader.read(None, message, {"cdcflow.op": b"u"})
+    assert frames.cells(after or b"", 0, 2)[1] is not frames.UNCHANGED
 
 
 def _classes(registry: MemoryRegistry, message: bytes) -> Any:

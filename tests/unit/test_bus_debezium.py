@@ -5,7 +5,9 @@ The forms are those of https://debezium.io/documentation/reference/stable/connec
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from base64 import b64encode
 from typing import Any
 
@@ -74,6 +76,13 @@ def timed(kind: str, named: str) -> dict[str, Any]:
 def data(kind: str, named: str, **more: Any) -> dict[str, Any]:
     return field("v", kind, f"io.debezium.data.{named}", **more)
 
+
+# What Debezium writes for a value that was not logged (UnchangedToastedPlaceholder), by the column's type.
+MARK = b"__debezium_unavailable_value"
+BYTES_OF_THE_MARK = list(MARK)
+UUID_OF_THE_MARK = str(uuid.UUID(bytes=hashlib.md5(MARK, usedforsecurity=False).digest(), version=3))
+OBJECT_OF_THE_MARK = {MARK.decode(): MARK.decode()}
+GEOMETRY_OF_THE_MARK = "0101000020E6100000000000FC83D797C1000000FC83D797C1"
 
 UUID = "8bab1170-37c8-11e9-9ab7-0242ac110002"
 
@@ -205,11 +214,38 @@ def test_the_example_of_debeziums_documentation_is_read() -> None:
         (field("v", "bytes"), base64(b"__debezium_unavailable_value")),
         (field("v", "array", items={"type": "string"}), ["__debezium_unavailable_value"]),
         (data("string", "Json"), "__debezium_unavailable_value"),
+        (field("v", "array", items={"type": "int32", "optional": True}), BYTES_OF_THE_MARK),
+        (field("v", "array", items={"type": "int64", "optional": True}), BYTES_OF_THE_MARK),
+        (field("v", "array", items={"type": "bytes", "optional": True}), [base64(MARK)]),
+        (field("v", "array", items={"type": "string", "name": "io.debezium.data.Uuid"}), [UUID_OF_THE_MARK]),
+        (field("v", "map", keys={"type": "string"}, values={"type": "string"}), OBJECT_OF_THE_MARK),
+        (data("string", "Json"), json.dumps(OBJECT_OF_THE_MARK)),
+        (data("string", "Json"), json.dumps(OBJECT_OF_THE_MARK, separators=(",", ":"))),
+        (
+            field("v", "struct", "io.debezium.data.geometry.Geometry"),
+            {"wkb": base64(bytes.fromhex(GEOMETRY_OF_THE_MARK)), "srid": 4326},
+        ),
     ],
 )
 def test_what_debezium_writes_for_a_value_that_was_not_logged_is_no_value(form: dict[str, Any], value: Any) -> None:
     message = change([field("id", "int32", optional=False), form], {"id": 1, "v": value}, "u")
     assert read(message)[1]["v"] is UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "cell"),
+    [
+        (field("v", "array", items={"type": "int32"}), [*BYTES_OF_THE_MARK, 1], None),
+        (field("v", "array", items={"type": "string"}), [MARK.decode(), "a"], None),
+        (field("v", "map", keys={"type": "string"}, values={"type": "string"}), {MARK.decode(): "a"}, None),
+        (field("v", "string"), "x" * 103, b"x" * 103),
+    ],
+)
+def test_what_only_resembles_the_mark_is_a_value(form: dict[str, Any], value: Any, cell: bytes | None) -> None:
+    message = change([field("id", "int32", optional=False), form], {"id": 1, "v": value}, "u")
+    found = read(message)[1]["v"]
+    assert isinstance(found, bytes)
+    assert cell in (None, found)
 
 
 def test_a_tombstone_says_nothing_and_a_delete_may_have_only_its_key() -> None:
