@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdcflow.errors import ConfigError, SchemaStop
+from cdcflow.errors import ConfigError, Fenced, SchemaStop
 from cdcflow.model.change import SchemaChange, Step, Truncate
 from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.route import OnDelete, Route, SchemaChanges
@@ -177,6 +177,21 @@ def test_who_is_to_alter_a_table_that_looks_the_same_says_so_in_its_comment(fed:
     for statement in statements:
         fed.database.execute(statement)
     fed.send(SchemaChange(one, two), fed.rows(two, [("I", None, [b"1", b"a"])]))
+    assert found(fed) == [(1, "a")]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first in its batch", "behind rows"])
+def test_a_fenced_writer_alters_and_truncates_nothing(fed: Fed, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    monkeypatch.setattr(barriers, "_DELETED_ROWS", -1)  # every table is too large to be emptied by DELETE
+    one = fed.made()
+    fed.apply(one, [("I", None, [b"1", b"a"])])
+    fed.store.acquire(fed.name, {"host": "here", "process": "2"})
+    before: list[Step] = [] if first else [fed.rows(one, [("I", None, [b"2", b"b"])])]
+    with pytest.raises(Fenced):
+        fed.send(*before, SchemaChange(one, _after(fed, one, ID, V, column("n", "integer", 3))))
+    with pytest.raises(Fenced):
+        fed.send(*before, Truncate((one,), False, False))
+    assert _columns(fed) == ["id", "v"]
     assert found(fed) == [(1, "a")]
 
 

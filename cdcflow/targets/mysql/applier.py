@@ -148,9 +148,9 @@ class Applier:
             if (self._shared and isinstance(step, Truncate)) or not barriers.is_one(session, step):
                 run.append(step)
                 continue
-            if run or self._pieces:
-                self._write(session, run, batch, self._commit_part)
-                run = []
+            # Also where nothing stands before it: DDL itself does not look whether the lease is still ours.
+            self._write(session, run, batch, self._commit_part)
+            run = []
             if isinstance(step, SchemaChange):
                 self._stages.forget(session)
                 self._plans.clear()
@@ -310,15 +310,16 @@ class Applier:
     # -- what commits
 
     def _commit_part(self) -> None:
-        """Commit what stands before DDL, with the record of how much that is."""
+        """Commit what stands before DDL, if anything does, with the record of how much that is."""
         session = self._connected()
         rows = session.query(bookkeeping.lock(self._pipeline, self._epoch))
         if not rows:
             raise self._fenced(session)
-        position = str(rows[0][0])
-        session.run(bookkeeping.set_partial(self._pipeline, position, self._written))
+        counted = self._partial or any(self._written.values())
+        if counted:
+            session.run(bookkeeping.set_partial(self._pipeline, str(rows[0][0]), self._written))
         session.commit()
-        self._partial = True
+        self._partial = counted
 
     def _fenced(self, session: Session) -> CdcflowError:
         session.rollback()
