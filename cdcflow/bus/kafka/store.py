@@ -21,7 +21,7 @@ from cdcflow.bus.kafka.session import Session
 from cdcflow.bus.kafka.statetopic import LEASE, POSITION, SOURCE, Record, StateTopic, position_record
 from cdcflow.bus.kafka.topics import Topics
 from cdcflow.bus.kafka.waiting import Admin
-from cdcflow.errors import AccessDenied, TargetUnavailable
+from cdcflow.errors import AccessDenied, Fenced, TargetUnavailable
 from cdcflow.model.copy import DoneChunk, TableRecord, TableState
 from cdcflow.model.position import Checkpoint
 from cdcflow.ops.logs import get_logger
@@ -268,7 +268,7 @@ class KafkaStore:
             try:
                 lease = self._read(self._pipeline).get(LEASE)
                 if lease is not None and lease["id"] == self._lease_id:
-                    self._write(session, self._pipeline, {LEASE: {**lease, "released_at": _now()}})
+                    self._write_ours(session, {LEASE: {**lease, "released_at": _now()}})
             finally:
                 session.close()
 
@@ -345,7 +345,24 @@ class KafkaStore:
             yield changes
             if not self._session.is_open:  # an abort that failed took it along; nobody may have come since
                 self._reopen()
-            self._write(self._session, pipeline, changes)
+            self._write_ours(self._session, changes)
+
+    def _write_ours(self, session: Session, changes: Mapping[str, Record | None]) -> None:
+        """Write under our lease.
+
+        Raises:
+            Fenced: another one has the lease.
+            TargetUnavailable: our producer was shut out, and the lease is ours still.
+            CdcflowError: as `errors.translate`.
+        """
+        try:
+            self._write(session, self._pipeline, changes)
+        except Fenced as error:
+            # Giving up the transaction took longer than a takeover does: who shut us out may never have come so far.
+            if self._read(self._pipeline).get(LEASE, {}).get("id") != self._lease_id:
+                raise
+            what = "our producer was shut out by one without a lease"
+            raise TargetUnavailable(what, at=self.address, why=error.why) from error
 
     def _reopen(self) -> None:
         assert self._session is not None
