@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from cdcflow.bus.kafka.config import Config
 from cdcflow.bus.kafka.connection import address
+from cdcflow.bus.kafka.fence import Lease, applier_id
+from cdcflow.bus.kafka.statetopic import value_of
 from cdcflow.bus.kafka.store import KafkaStore
 from cdcflow.errors import Fenced, TargetUnavailable
 from cdcflow.model.position import Checkpoint
@@ -66,3 +69,30 @@ def test_a_takeover_that_does_not_come_to_its_lease_is_no_reason_for_the_holder_
         holder.save(Checkpoint(pipeline, "0/6", {}, again))
     assert not holder.held()
     assert other.checkpoint(pipeline) == Checkpoint(pipeline, "0/5", {}, newest)
+
+
+def test_a_producer_that_an_earlier_holder_opens_within_a_takeover_writes_nothing(
+    another: Another, pipeline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, other = another(), another()
+    epoch = holder.acquire(pipeline, OWNER)
+    late = holder._new_session(applier_id(pipeline))
+    shut_out = other._shut_out
+    begun: list[object] = []
+
+    def then_the_holder_begins(*arguments: Any) -> None:
+        shut_out(*arguments)
+        if not begun:
+            begun.append(late)
+            late.open()
+            Lease(holder._view(pipeline), holder.address, epoch).verify()
+
+    monkeypatch.setattr(other, "_shut_out", then_the_holder_begins)
+    other.acquire(pipeline, OWNER)
+    assert begun
+    late.begin()
+    late.send(f"{pipeline}.state", value_of({}), b"position", 0)
+    with pytest.raises(Fenced):
+        late.commit()
+    late.close()
+    assert other.checkpoint(pipeline) == Checkpoint(pipeline, "", {}, epoch + 1)

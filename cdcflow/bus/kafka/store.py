@@ -88,7 +88,7 @@ class KafkaStore:
             session = self._new_session(store_id(pipeline))
             session.open()
             try:
-                out = self._shut_out(pipeline, self._read(pipeline), frozenset())
+                self._shut_out(pipeline, self._read(pipeline))
                 # Once more: what they committed before they were shut out counts.
                 before = self._read(pipeline).get(LEASE, {})
                 if before and not before["released_at"] and _age(str(before["renewed_at"])) < _SILENT_SECONDS:
@@ -105,8 +105,9 @@ class KafkaStore:
                     "released_at": None,
                 }
                 self._write(session, pipeline, {LEASE: lease})
-                # A loader that began in between put itself on record before it saw the old lease for the last time.
-                self._shut_out(pipeline, self._read(pipeline), out)
+                # Who began in between saw the old lease for the last time: under an id that was shut out before, or
+                # as a loader that put itself on record first.
+                self._shut_out(pipeline, self._read(pipeline))
             except BaseException:
                 session.close()
                 raise
@@ -293,17 +294,15 @@ class KafkaStore:
         while self._topics.find([topic]) and datetime.now(UTC) < until:
             pass  # each look is a round trip
 
-    def _shut_out(self, pipeline: str, records: Mapping[str, Record], out: frozenset[str]) -> frozenset[str]:
-        """End what any earlier holder has open, and keep it from going on; `out` are shut out already."""
+    def _shut_out(self, pipeline: str, records: Mapping[str, Record]) -> None:
+        """End what any earlier holder has open, and keep it from going on."""
         if LEASE not in records:
-            return out
+            return
         loaders = [loader_id(pipeline, numbers[0]) for numbers, _ in statetopic.numbered(records, "loader")]
-        for each in {applier_id(pipeline), *loaders} - out:
+        for each in (applier_id(pipeline), *loaders):
             session = self._new_session(each)
             session.open()
             session.close()
-            out |= {each}
-        return out
 
     def _new_session(self, transactional_id: str) -> Session:
         client = {name: value for name, value in self._client.items() if name != "transaction.timeout.ms"}
