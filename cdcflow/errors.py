@@ -111,6 +111,11 @@ class RowRejected(OperatorError):
     """The target refuses one row for ever. Names table and key columns, never the values of other columns."""
 
 
+class UniqueRejected(RowRejected):
+    """A copied row meets another row's unique value. Where the copy is of one moment, the target has what the source
+    has not; where its chunks are of several, the value may have moved on between them."""
+
+
 class ReplayCollision(RowRejected):
     """A row that is applied for the second time meets another row's unique value: the target holds later rows of
     the table already, and there is no order in which the two fit. A new copy mends it."""

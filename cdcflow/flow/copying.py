@@ -16,6 +16,7 @@ from cdcflow.errors import (
     Retry,
     SourceChanged,
     TableRefused,
+    UniqueRejected,
 )
 from cdcflow.flow import lease, lifecycle, shapes
 from cdcflow.flow.ledger import later
@@ -153,9 +154,10 @@ class Round:
             elif record.state is TableState.COPYING:
                 self._empty(table_id, "altered since its copy began")
             elif record.reason == lifecycle.AGAIN:
+                self._forget_chunks(table_id)
                 target.clear(route, roster.followed(table_id))
             else:  # what an earlier copy, to another place, has left on record says nothing of this one
-                self._parts.store.forget_chunks(self._pipeline, roster.epoch, table_id)
+                self._forget_chunks(table_id)
                 if not route.key and target.holds(route):
                     raise _twice(route)
             target.create(route)
@@ -191,7 +193,13 @@ class Round:
         route, before = self._roster.route(table_id), self._roster.followed(table_id)
         log.info("copy starts over", table=str(route.source.name), why=why)
         self._roster.change(table_id, lifecycle.again)
+        self._forget_chunks(table_id)
         self._parts.target.clear(route, before)
+
+    def _forget_chunks(self, table_id: int) -> None:
+        """Before the table is emptied: what is on record of chunks would be taken for a part of the copy that comes.
+        A target that holds no state cannot see to it."""
+        self._parts.store.forget_chunks(self._pipeline, self._roster.epoch, table_id)
 
     # -- the workers
 
@@ -292,8 +300,22 @@ class Round:
         if isinstance(error, CopyRestart):
             log.info("copy starts over", table=str(job.route.source.name), why=error.what)
             self._restart(table_id)
-        else:
-            self._fail(table_id, error)
+            return
+        if isinstance(error, UniqueRejected) and self._is_overtaken(table_id):
+            if self._roster.start_over(table_id):
+                log.info("copy starts over", table=str(job.route.source.name), why=error.what, at=error.at)
+                self._copied.again.append(table_id)
+                return
+            error.do = (
+                f"unique values of {job.route.source.name} move while it is copied: drop that constraint at the target"
+                " for the time of the copy, or copy when fewer of them change"
+            )
+        self._fail(table_id, error)
+
+    def _is_overtaken(self, table_id: int) -> bool:
+        """Whether the table's chunks are of several moments, and the source's log went on between them: a unique value
+        may have moved from a row that was read to one that was not."""
+        return str(self._snapshot.upto(table_id)) != str(self._snapshot.position_of(table_id))
 
     def _set_aside(self, table_id: int) -> None:
         job = self._jobs[table_id]

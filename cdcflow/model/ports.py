@@ -252,7 +252,7 @@ class Target(Protocol):
         """
 
     def clear(self, route: Route, before: Route) -> None:
-        """Empty the table, and forget its finished chunks, before a copy that starts over.
+        """Empty the table before a copy that starts over. Its finished chunks were forgotten (`Store.forget_chunks`).
 
         `before` is the route of the rows that are in it. A table that `create` made gets the shape of `route`:
         what was renamed since is renamed, what is gone or excluded goes.

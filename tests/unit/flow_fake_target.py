@@ -51,8 +51,7 @@ class FakeTarget:
 
     def clear(self, route: Route, before: Route) -> None:
         with self.lock:
-            self.rows[route.source.id] = []
-            self.chunks.pop(route.source.id, None)
+            self.rows[route.source.id] = []  # as a target that holds no state: the record of chunks is the flow's
 
     def adapt(self, routes: Sequence[Route]) -> bool:
         return False

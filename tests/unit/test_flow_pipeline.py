@@ -19,8 +19,10 @@ from cdcflow.errors import (
     RowRejected,
     SourceUnavailable,
     TableRefused,
+    UniqueRejected,
     UsageError,
 )
+from cdcflow.flow.copying import Round
 from cdcflow.flow.pipeline import Again, Does, Run
 from tests.servers.waiting import until
 from tests.unit.flow_fakes import Stage, source_away, target_away
@@ -190,6 +192,46 @@ def test_copying_one_table_again_empties_it_first_and_leaves_the_others() -> Non
     run(stage, again=Again(["public.orders"]))
     run(stage, again=Again(["public.events"]))
     assert stage.same()
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_kill_in_the_middle_of_a_second_copy_leaves_nothing_of_the_first(nth: int) -> None:
+    stage = shop()
+    run(stage)
+    earlier = {table: {each.token for each in chunks} for table, chunks in stage.target.chunks.items()}
+    assert any(earlier.values())
+    busy(stage)
+    stage.faults.planned = [Fault("after chunk", Killed, nth)]
+    with pytest.raises(Killed):
+        run(stage, again=Again(every=True))
+    stage.faults.planned = []
+    assert stage.target.chunks
+    for table, chunks in stage.target.chunks.items():
+        assert not {each.token for each in chunks} & earlier[table]
+    run(stage)
+    assert stage.same()
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_unique_value_that_moves_between_chunks_of_several_moments_has_its_table_copied_again_once(
+    monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    def rejected() -> UniqueRejected:
+        return UniqueRejected("a unique constraint is not satisfied", at="table public.x", do="change the table")
+
+    if moved:  # as where each chunk has a view of its own; the source of this stage has one for all
+        monkeypatch.setattr(Round, "_is_overtaken", lambda self, table_id: True)
+    stage = shop()
+    stage.faults.planned = [Fault("load chunk", rejected, 1)]
+    report = run(stage)
+    assert len(report.failed) == (0 if moved else 1)
+    if moved:
+        assert stage.same()
+        stage = shop()
+        stage.faults.planned = [Fault("load chunk", rejected, nth) for nth in range(1, 100)]
+        failed = run(stage).failed
+        assert len(failed) == 3
+        assert all("drop that constraint at the target" in do for _, do in failed.values())
 
 
 def test_copying_an_unknown_table_again_names_the_nearest() -> None:

@@ -16,7 +16,7 @@ from cdcflow.engines.mysql.connect import safe_url
 from cdcflow.engines.mysql.errors import fenced, translate
 from cdcflow.engines.mysql.names import qualified
 from cdcflow.engines.mysql.rowfaults import row_fault
-from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected
+from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected, UniqueRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
 from cdcflow.ops.faults import moment
@@ -57,7 +57,7 @@ class MysqlLoader:
         loaded twice: the record is returned.
 
         Raises:
-            RowRejected: names table, chunk, key or line, column and constraint.
+            RowRejected: names table, chunk, key or line, column and constraint; UniqueRejected: of a unique one.
             CopyRestart: a merged row meets another row's unique value; only a copy under one snapshot can load it.
             Fenced: the epoch is not ours.
             TargetUnavailable, AccessDenied, OperatorError: as `engines.mysql.errors.translate`.
@@ -191,9 +191,8 @@ class MysqlLoader:
         do = mend(route.target, route.source.name)
         if fault.unique:
             do = f"if the table holds rows already, cdcflow resync {route.source.name} empties it first; else {do}"
-        return RowRejected(
-            f"the target rejects a row: {fault.words}", at=", ".join(place), why=f"error {fault.code}", do=do
-        )
+        kind = UniqueRejected if fault.unique else RowRejected
+        return kind(f"the target rejects a row: {fault.words}", at=", ".join(place), why=f"error {fault.code}", do=do)
 
     def _searched(self, route: Route, recent: _Recent) -> str:
         """Return the key of the first of the blocks' rows that the table refuses, '' where that does not show.

@@ -15,7 +15,7 @@ from cdcflow.engines.postgres.doubt import Doubting
 from cdcflow.engines.postgres.errors import copy_place, from_connection, translate
 from cdcflow.engines.postgres.names import ident, qualified
 from cdcflow.engines.postgres.waiting import end_copy, last_result, put_copy
-from cdcflow.errors import CdcflowError, CopyRestart, RowRejected
+from cdcflow.errors import CdcflowError, CopyRestart, RowRejected, UniqueRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
 from cdcflow.ops.faults import moment
@@ -203,7 +203,8 @@ class PostgresLoader:
         )
         if error.sqlstate == _UNIQUE_VIOLATION:
             mend = f"if the table holds rows already, cdcflow resync {route.source.name} empties it first; else {mend}"
-        return RowRejected(HOLDS_NUL if nul else failure.what, at=", ".join(place), why=failure.why, do=mend)
+        kind = UniqueRejected if error.sqlstate == _UNIQUE_VIOLATION else RowRejected
+        return kind(HOLDS_NUL if nul else failure.what, at=", ".join(place), why=failure.why, do=mend)
 
 
 def merge_statements(route: Route) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from cdcflow.codecs.sqliterows_cy import RowError, copy_rows
 from cdcflow.engines.sqlite.errors import CONSTRAINT, code, is_about_a_row, translate
-from cdcflow.errors import ConfigError, CopyRestart, DecodeError
+from cdcflow.errors import ConfigError, CopyRestart, DecodeError, UniqueRejected
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.route import Route
 from cdcflow.ops.faults import moment
@@ -111,7 +111,8 @@ class SqliteLoader:
     ) -> Exception:
         """Find the row of a block that the file refused."""
         piece = self._piece(into.route, chunk)
-        if merge and code(error) == CONSTRAINT and str(error).startswith("UNIQUE"):
+        unique = code(error) == CONSTRAINT and str(error).startswith("UNIQUE")
+        if merge and unique:
             what = f"table {table_of(into.route)} changed too much during an interrupted copy"
             return CopyRestart(what, at=piece, why=translate(error, at=self._at).what)
         connection, key = self._session.connection, ""
@@ -123,8 +124,8 @@ class SqliteLoader:
                 key = key_of_row(into, row)
                 break
         found = rejected(error, into, key, self._at, replayed=False)
-        found.at += f", {piece}"
-        return found
+        kind = UniqueRejected if unique else type(found)
+        return kind(found.what, at=f"{found.at}, {piece}", why=found.why, do=found.do)
 
     def _piece(self, route: Route, chunk: Chunk) -> str:
         return f"chunk {chunk.number} ({chunk.low or 'start'} to {chunk.high or 'end'}) of {route.source.name}"
