@@ -96,9 +96,9 @@ class Gatherings:
                 del self._open[name]
 
     def _leave(self, name: str, ours: list[Meeting], go_behind: GoBehind) -> bool:
-        come = self._store.arrived(self._pipeline, name)
-        arrived = {each.share: each.place for each in come if not each.over}
-        wanted = ours[0].shares
+        come, wanted = self._store.arrived(self._pipeline, name), ours[0].shares
+        # A share that came and whose queue was deleted since may be on record, and is waited for no longer.
+        arrived = {each.share: each.place for each in come if each.share in wanted}
         recorded = self._store.shares(self._pipeline)
         over = any(share in recorded and recorded[share].place >= place for share, place in arrived.items())
         here = {meeting.share: meeting.place for meeting in ours}

@@ -147,8 +147,8 @@ class Meets:
         stream = cast("Any", SimpleNamespace(resume=self.resumed.append, ends=lambda _: {"t/0": 100, "t/1": 100}))
         self.gatherings = Gatherings(parts, self.store, stream)
 
-    def come(self, share: str, place: int) -> None:
-        meeting = Meeting("m", share, place, BOTH, EMPTIED)
+    def come(self, share: str, place: int, shares: frozenset[str] = BOTH) -> None:
+        meeting = Meeting("m", share, place, shares, EMPTIED)
         self.gatherings.expect(meeting, self.held[share].epoch)
         self.gatherings.arrive(meeting)
 
@@ -242,6 +242,16 @@ def test_a_place_in_a_topic_that_was_deleted_is_not_behind_a_mark_of_the_one_tha
     other.come("t/1", 1)
     one.look()
     assert one.done == [({"t/0": 1}, True)]
+
+
+def test_a_share_that_came_and_whose_queue_was_deleted_since_holds_nobody_up(meets: Callable[..., Meets]) -> None:
+    one, other = meets("t/0"), meets("t/1")
+    one.come("t/0", 500)
+    one._go_behind({"t/0": 600}, None)  # in the queue that has its name now, where the mark never was
+    one.done.clear()
+    other.come("t/1", 9, frozenset({"t/1"}))
+    other.look()
+    assert other.done == [({"t/1": 9}, True)]
 
 
 class Silent:
