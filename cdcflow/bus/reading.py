@@ -20,6 +20,7 @@ from cdcflow.model.ports import Router
 from cdcflow.model.position import Shares
 from cdcflow.model.route import OnTruncate, Route
 from cdcflow.model.schema import Table
+from cdcflow.model.widening import joined
 
 Headers = Sequence[tuple[str, bytes | str | None]]
 Alone = Meeting | Truncate
@@ -80,6 +81,7 @@ class Reading:
         without a value is a delete. `where(share, place)` names a message for a person."""
         self._format, self._catalogue, self._router = format, catalogue, router
         self._there = known
+        format.begin([route.source for route in known.values()])
         self._silent_without_value = not flat
         self._dead_letters = unreadable == "dead_letter"
         self._where = where
@@ -268,10 +270,11 @@ class Reading:
     def _described(self, topic: str, key: bytes | None, value: bytes, mark: bytes | None) -> Lane:
         """Find the lane by what the message says of itself.
 
-        Which of two shapes is the newer one is not told, so the table only ever gets more columns.
+        Which of two shapes is the newer one is not told (a share may lag behind, or be read anew), so the table only
+        ever gets more columns, and wider ones.
         """
         table = self._format.described(topic, key, value)
-        table = replace(table, id=number_of(table.name), version=1)
+        table = replace(table, id=number_of(table.name), version=1, described=True)
         state = self._tables.get(table.id)
         known = state.route if state is not None else self._there.get(table.id)
         if not table.columns:
@@ -286,10 +289,9 @@ class Reading:
         if lane.route is not None:
             state = self._state(table, lane.route)
             now = state.route.source
-            if any(column not in now.columns for column in table.columns):
-                names = table.column_names
-                rest = tuple(column for column in now.columns if column.name not in names)
-                self._change(state, replace(table, columns=table.columns + rest, version=now.version + 1))
+            columns = joined(now, table)
+            if any(column not in now.columns for column in columns):
+                self._change(state, replace(table, columns=columns, version=now.version + 1))
             self._join(state, lane)
         return lane
 

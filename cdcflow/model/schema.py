@@ -151,7 +151,8 @@ class Table:
     `partitioned` is set on the root of a partition tree, `partition_of` (the root's name) on each of its leaves:
     the rows are captured through one or the other, never both. `engine` says in whose words the column types are
     written: `postgresql`, `mysql` or `mariadb`. The latter two have no number for a table: there `id` stands for the
-    name, and `collation` is what a text column gets that says none ('' where it is not known).
+    name, and `collation` is what a text column gets that says none ('' where it is not known). `described`: only the
+    messages of others tell of the table, and which of two shapes is the newer one is not told.
     """
 
     name: TableName
@@ -171,6 +172,7 @@ class Table:
     comment: str = field(default="", compare=False)
     engine: str = "postgresql"
     collation: str = field(default="", compare=False)
+    described: bool = field(default=False, compare=False)
 
     def column(self, name: str) -> Column:
         """Return the column called `name`. Raises KeyError."""

@@ -15,6 +15,7 @@ _NOT_KEPT: Final = (
     "estimated_rows",
     "bytes",
     "partitioned",
+    "described",
     "partition_of",
     "comment",
 )

@@ -14,8 +14,8 @@ from psycopg import Connection
 from cdcflow.engines.postgres.connect import connect
 from cdcflow.errors import SchemaStop
 from cdcflow.model.route import OnDelete, Route, SchemaChanges
-from cdcflow.model.schema import Column, TableName, UserType
-from cdcflow.targets.postgres import PostgresTarget, alter, catalog
+from cdcflow.model.schema import Column, Logical, TableName, UserType
+from cdcflow.targets.postgres import PostgresTarget, alter, altering, catalog
 from tests.integration.target_shapes import column, key_column, route, table
 from tests.servers.database import Database
 
@@ -284,3 +284,15 @@ def test_any_shape_can_become_any_other(target: Connection, before: list[Column]
     for each in after:
         value = target.execute(f"SELECT {psycopg.sql.Identifier(each.name).as_string()} = '5' FROM t").fetchone()
         assert value == ((True,) if each.number in kept else (None,))
+
+
+def test_a_value_that_cannot_be_cast_stops_where_only_messages_tell_of_the_table(target: Connection) -> None:
+    old = made(target, ID, column("v", "integer", 2), rows="(1, 7)", described=True)
+    target.execute("ALTER TABLE t ALTER v TYPE text; UPDATE t SET v = 'seven'")
+    whole = replace(column("v", "bigint", 2), logical=Logical.INT8)
+    old = replace(old, source=table(ID, replace(column("v", "integer", 2), logical=Logical.INT4), described=True))
+    new = route(table(ID, whole, described=True))
+    (statement,) = alter.statements(old, new, catalog.shape(target, new))
+    with pytest.raises(SchemaStop, match=r"table public\.t cannot be altered"):
+        altering.run(target.execute, statement, new, "here")
+    assert rows(target) == [(1, "seven")]

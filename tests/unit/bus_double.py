@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +99,9 @@ class Texts:
         raise NotImplementedError
 
     def mark(self, value: bytes) -> bytes | None:
+        return None
+
+    def begin(self, tables: Sequence[Table]) -> None:
         return None
 
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:

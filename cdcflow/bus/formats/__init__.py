@@ -159,6 +159,10 @@ class Format(Protocol):
         """Return what tells the writer's schema of a message without the SCHEMA header, quickly and without reading
         the message; None where only reading it can tell."""
 
+    def begin(self, tables: Sequence[Table]) -> None:
+        """Take what is known of tables by now, before the first message is described: where messages have no schemas,
+        a NULL or a whole number says nothing against it."""
+
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """Return the table that a message without the SCHEMA header says it belongs to, as exactly as the message
         and its schemas tell (Debezium's own topics).

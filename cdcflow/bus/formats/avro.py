@@ -5,7 +5,7 @@ Messages: https://docs.confluent.io/platform/current/schema-registry/fundamental
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdcflow.bus.config import Decoding, Encoding
@@ -57,6 +57,9 @@ class AvroFormat:
     def mark(self, value: bytes) -> bytes | None:
         """See `bus.formats.Format`."""
         return mark(value)
+
+    def begin(self, tables: Sequence[Table]) -> None:
+        """See `bus.formats.Format`. Its messages have schemas."""
 
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """See `bus.formats.Format`."""

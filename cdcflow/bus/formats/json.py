@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ class JsonFormat:
         self._config, self._pipeline, self._database, self._registry = config, pipeline, database, registry
         # What the values of topics without schemas looked like so far: a shape only becomes wider.
         self._looks: dict[str, dict[str, jsonschemas.Seen]] = {}
+        self._begun: dict[TableName, dict[str, jsonschemas.Seen]] = {}
         self._keys: dict[str, tuple[str, ...]] = {}
 
     def ready(self) -> None:
@@ -57,10 +59,14 @@ class JsonFormat:
             return value[:HEAD_BYTES]
         return jsonschemas.schema_of(value) or None
 
+    def begin(self, tables: Sequence[Table]) -> None:
+        """See `bus.formats.Format`."""
+        self._begun = {table.name: jsonschemas.seen_in_table(table) for table in tables}
+
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """See `bus.formats.Format`. Without a schema part, what the values look like, together with what earlier ones
-        of the topic did: a column that was NULL at first stays text. A table of which nothing was told but that it was
-        emptied has no columns."""
+        of the topic did and what the table is known for: a column that was NULL at first stays text. A table of which
+        nothing was told but that it was emptied has no columns."""
         schema = self._schema(self.mark(value))
         message = jsonschemas.parsed(plain(value))
         body = message
@@ -79,11 +85,11 @@ class JsonFormat:
             if not isinstance(row, dict) and not looks and change.get("op") != "t":
                 raise DecodeError("the message has neither a schema nor a row", at=f"topic {topic}")
             row = row if isinstance(row, dict) else {}
+            begun = self._begun.get(_named(topic, change), {})
             for name, (look, _) in jsonschemas.seen_in_values(row).items():
-                before = looks.get(name)
-                if before is None:
-                    looks[name] = look
-                elif before.kind != look.kind and row[name] is not None:
+                before = looks.get(name) or begun.get(name)
+                looks[name] = before or look
+                if before is not None and before.kind.kind != look.kind.kind and row[name] is not None:
                     kind = WireKind(jsonschemas.wider(before.kind.kind, look.kind.kind))
                     looks[name] = jsonschemas.of_kind(kind)
             seen = {name: (look, True) for name, look in looks.items()}

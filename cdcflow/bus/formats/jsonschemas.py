@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cdcflow.bus.formats import connect_types
+from cdcflow.bus.formats.wire import wire_kinds
 from cdcflow.codecs.buskinds import Kind, WireKind
 from cdcflow.codecs.jsoncell_cy import ColumnForm
 from cdcflow.codecs.jsonforeign import CONNECT_DECIMAL, VARIABLE_DECIMAL
@@ -118,12 +119,17 @@ def seen_in_values(row: dict[str, Any]) -> dict[str, tuple[Seen, bool]]:
     return {name: (of_kind(WireKind(_look(value))), True) for name, value in row.items()}
 
 
+def seen_in_table(table: Table) -> dict[str, Seen]:
+    """Return what is known of a table's columns, in the words of what its rows will look like."""
+    return {name: of_kind(kind) for name, kind in zip(table.column_names, wire_kinds(table), strict=True)}
+
+
 def wider(before: Kind, now: Kind) -> Kind:
     """Return the kind that holds what both hold."""
     if before == now:
         return before
-    numbers = (Kind.INT64, Kind.DECIMAL)
-    return Kind.DECIMAL if before in numbers and now in numbers else Kind.TEXT
+    numbers = (Kind.INT16, Kind.INT32, Kind.INT64, Kind.DECIMAL)
+    return max(before, now, key=numbers.index) if before in numbers and now in numbers else Kind.TEXT
 
 
 class Digits(str):

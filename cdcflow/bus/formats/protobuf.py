@@ -63,6 +63,9 @@ class ProtobufFormat:
         """See `bus.formats.Format`."""
         return mark(value)
 
+    def begin(self, tables: Sequence[Table]) -> None:
+        """See `bus.formats.Format`. Its messages have schemas."""
+
     def described(self, topic: str, key: bytes | None, value: bytes) -> Table:
         """See `bus.formats.Format`."""
         (number, indexes), start = begin(value)

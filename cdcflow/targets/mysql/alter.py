@@ -20,6 +20,7 @@ from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route, SchemaChang
 from cdcflow.model.schema import Column
 from cdcflow.targets.mysql import catalog, ddl, types
 from cdcflow.targets.mysql.catalog import Server, TargetColumn, TargetTable
+from cdcflow.targets.sql.columns import refuse_narrower
 
 Pair = tuple[Column, str, Column, str]  # old column, its name in the target, new column, its name
 
@@ -47,6 +48,7 @@ def statements(old: Route, new: Route, table: TargetTable | None, server: Server
             why="its shape changed at the source, and there is no table to change",
             do=f"cdcflow resync {new.source.name}",
         )
+    refuse_narrower(old, new)
     if _is_done(old, new, table):
         return []
     clauses = _clauses(old, new, table, server)

@@ -23,6 +23,7 @@ from cdcflow.targets.postgres.ddl import (
     is_mirror,
     keeps_deleted_versions,
 )
+from cdcflow.targets.sql.columns import refuse_narrower
 
 # A default that is one constant, perhaps cast: it means the same whenever and wherever it is evaluated.
 _CONSTANT = re.compile(r"""^\(?-?(?:'(?:[^']|'')*'|\d+(?:\.\d+)?|true|false|NULL)\)?(?:::[\w\s"().,\[\]]+)?$""")
@@ -48,6 +49,7 @@ def statements(old: Route, new: Route, have: Shape) -> list[str]:
             do=f"route {new.source.name} with `to: {old.target}` in the rules to go on in the same table,"
             f" or exclude it",
         )
+    refuse_narrower(old, new)
     table = have.table
     if table is None:
         raise SchemaStop(
@@ -93,7 +95,7 @@ def reshape(route: Route, have: Shape, *, empty: bool) -> list[str]:
             made += _default(alter, column, name)
             continue
         if empty and there.type != column.type.text:
-            made += _retype(alter, there, column, name, key=column.name in route.key)
+            made += _retype(alter, there, column, name, keep=column.name in route.key)
         if there.not_null and column.nullable and column.name not in route.source.primary_key:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
         elif empty and not column.nullable and (not there.not_null or there.type != column.type.text):
@@ -139,7 +141,8 @@ def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]
             made += _add(alter, after, name, partitioned=new.source.partitioned)
             continue
         if before.type.text != after.type.text and there.type != after.type.text:
-            made += _retype(alter, there, after, name, key=after.name in new.key)
+            keep = new.source.described or after.name in new.key
+            made += _retype(alter, there, after, name, keep=keep)
         if after.nullable and not before.nullable and there.not_null and after.name not in new.source.primary_key:
             made.append(f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL")
     made += _added_generated(old, new, table, alter, have.version)
@@ -250,14 +253,15 @@ def older_value(column: Column, *, partitioned: bool) -> str | None:
     return None
 
 
-def _retype(alter: str, there: TargetColumn, column: Column, name: str, *, key: bool) -> list[str]:
+def _retype(alter: str, there: TargetColumn, column: Column, name: str, *, keep: bool) -> list[str]:
     """Change a column's type. Values that cannot be cast become NULL: the source rewrote the table to change
-    them in a way of its own, which is noticed, and the table is copied again. A key cannot be NULL and stops.
+    them in a way of its own, which is noticed, and the table is copied again. `keep`: they stop it; a key cannot be
+    NULL, and of a table that only its messages tell of, nothing brings them back.
     """
     text = column.type.text
     change = f"{alter}ALTER COLUMN {ident(name)} TYPE {text} USING"
     body = f"{change} {ident(name)}::text::{text};"
-    if not key:
+    if not keep:
         forget = f"{alter}ALTER COLUMN {ident(name)} DROP NOT NULL; {change} NULL"
         body = f"BEGIN {body} EXCEPTION WHEN data_exception OR cannot_coerce THEN {forget}; END;"
     body = f"BEGIN {change} {ident(name)}::{text}; EXCEPTION WHEN data_exception OR cannot_coerce THEN {body} END"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from cdcflow.errors import SchemaStop
 from cdcflow.model.route import Route, SchemaChanges
 from cdcflow.model.schema import Column
+from cdcflow.model.widening import holds
 from cdcflow.targets.sql import refusals
 
 
@@ -61,3 +63,23 @@ def written(route: Route, frame_names: tuple[str, ...], find: Callable[[str], C 
     if lacking:
         raise refusals.no_key(target, route.source.name, lacking)
     return Written(tuple(places), tuple(columns), tuple(gone))
+
+
+def refuse_narrower(old: Route, new: Route) -> None:
+    """Refuse a change after which a column of a table that only its messages tell of would hold less: which of two
+    shapes is the newer one is not told there, and nothing would bring its values back.
+
+    Raises:
+        SchemaStop: it would.
+    """
+    if not new.source.described:
+        return
+    now = {column.name: column for column in new.source.columns}
+    for column in old.source.columns:
+        if column.name in now and not holds(now[column.name], column):
+            raise SchemaStop(
+                f"column {column.name} of {new.source.name} would no longer hold what it holds",
+                at=f"target table {new.target}",
+                why=f"it is {column.type.text}, and a message says {now[column.name].type.text}",
+                do="start cdcflow again; it takes the wider type then",
+            )

@@ -16,6 +16,7 @@ from cdcflow.errors import SchemaStop
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route, SchemaChanges
 from cdcflow.model.schema import Column
 from cdcflow.ops.logs import get_logger
+from cdcflow.targets.sql.columns import refuse_narrower
 from cdcflow.targets.sqlite import catalog, ddl
 from cdcflow.targets.sqlite.catalog import FileColumn, FileTable
 from cdcflow.targets.sqlite.ddl import Move
@@ -46,6 +47,7 @@ def follow(connection: sqlite3.Connection, old: Route, new: Route, pipeline: str
             " or exclude it",
         )
     refuse_names(new)
+    refuse_narrower(old, new)
     table = catalog.table(connection, table_of(new))
     if table is None:
         raise SchemaStop(
