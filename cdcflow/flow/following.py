@@ -9,12 +9,15 @@ from enum import Enum
 from cdcflow.errors import (
     CdcflowError,
     Fenced,
+    OperatorError,
+    PositionLost,
     ReplayCollision,
     RowRejected,
+    SourceUnavailable,
     TargetUnavailable,
     Unavailable,
 )
-from cdcflow.flow import lease, lifecycle, shapes
+from cdcflow.flow import copying, lease, lifecycle, shapes
 from cdcflow.flow.accounting import account
 from cdcflow.flow.discovery import Keeper
 from cdcflow.flow.inbox import Inbox
@@ -85,7 +88,10 @@ class Following:
         follows = roster.follows(checkpoint)
         self._passed = lifecycle.start(roster.records(), checkpoint, parse)
         roster.hold(self._ledger, checkpoint)
-        stream = self._parts.source.stream(self._passed, follows, roster.reroute)
+        try:
+            stream = self._parts.source.stream(self._passed, follows, roster.reroute)
+        except PositionLost as lost:
+            raise self._without_late_tables(lost, checkpoint) from lost
         reader = Reader(stream, self._inbox)
         self._ledger.attach(stream)
         try:
@@ -105,6 +111,28 @@ class Following:
             self._ledger.attach(None)
             reader.close()
             roster.unfollow()
+
+    def _without_late_tables(self, lost: PositionLost, checkpoint: Position) -> CdcflowError:
+        """Send tables back that need the log from before the checkpoint, where that is gone: their copies took longer
+        than a source that deletes by age has kept it. Return what to raise: to try again, or the loss itself."""
+        parse, roster = self._parts.source.parse, self._roster
+        late = [
+            record
+            for record in roster.records()
+            if record.state is TableState.CATCHING_UP
+            and not lifecycle.caught_up(record, checkpoint, parse)
+            and lifecycle.strictly_past(checkpoint, parse(record.copied_from))
+        ]
+        for record in late:
+            if not (self._keeper.copies and roster.start_over(record.table_id)):
+                what = "the source no longer has the log from the time of the table's copy"
+                do = "let the source keep its log for longer than the copy takes"
+                copying.fail(roster, record.table_id, OperatorError(what, at=lost.at, why=lost.why, do=do))
+        if not late:
+            return lost
+        names = ", ".join(str(record.source) for record in late)
+        what = "the log that a copied table has to be followed from is gone"
+        return SourceUnavailable(what, at=lost.at, why=f"{names}: {lost.why or lost.what}")
 
     def _turns(self, until: Position | None) -> Ending:
         while True:

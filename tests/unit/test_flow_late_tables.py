@@ -6,12 +6,15 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from cdcflow.errors import PositionLost
 from cdcflow.flow.pipeline import Run
 from cdcflow.model.copy import TableState
 from tests.servers.waiting import until
+from tests.unit.flow_fakes import FakeSource
 from tests.unit.flow_shop import BOTH, Background, busy, live, run, shop, states
 from tests.unit.flow_world import Fault, Killed
 
@@ -70,6 +73,44 @@ def test_a_kill_while_a_late_table_joins_loses_and_doubles_nothing(moment: str, 
     stage.faults.planned.clear()
     run(stage)
     assert stage.same()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_late_table_whose_log_is_gone_is_copied_again_once_and_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    open_stream, lost = FakeSource.stream, 0
+
+    def stream(self: FakeSource, start: Any, follow: Any, router: Any) -> Any:
+        nonlocal lost
+        if 4 in follow and follow[4].idempotent_until is not None and lost < times:
+            lost += 1
+            raise PositionLost("the log is gone", why="it was purged")
+        return open_stream(self, start, follow, router)
+
+    monkeypatch.setattr(FakeSource, "stream", stream)
+    stage = shop()
+    background = Background(stage)
+    until(live(stage, "orders", "items", "events"))
+    stage.world.make("late", 4)
+    for turn in range(1, times + 1):  # each copy takes longer than the log is kept
+        loading = stage.faults.holds["load chunk"] = threading.Event()
+        stage.world.commit((4, "insert", turn, "x"))
+        until(lambda: states(stage).get("late") == "copying")
+        busy(stage, turn)
+        until(lambda: sorted(stage.target.rows[1]) == stage.world.rows(1))
+        loading.set()
+        until(lambda turn=turn: lost == turn)  # type: ignore[misc]
+    if times == 1:
+        until(live(stage, "late"))
+        until(stage.same)
+        background.end()
+    else:
+        until(lambda: states(stage)["late"] == "failed")
+        stage.world.commit((1, "insert", 999, "w"))
+        until(lambda: sorted(stage.target.rows[1]) == stage.world.rows(1))
+        background.end()
+        assert "cdcflow resync public.late" in stage.target.records[4].hint
 
 
 def test_a_rewritten_table_is_copied_again() -> None:
