@@ -11,6 +11,7 @@ from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
 from cdcflow.targets.postgres.catalog import TargetTable
 from cdcflow.targets.postgres.ddl import column_line, column_list
 from cdcflow.targets.postgres.foreign import LONGEST_NAME_BYTES, is_foreign
+from cdcflow.targets.sql.keys import differ_in, is_citext
 
 _KINDS = {
     "v": "a view",
@@ -95,7 +96,7 @@ def problems(route: Route, table: TargetTable) -> list[Problem]:
                 f"CREATE UNIQUE INDEX ON {qualified(route.target)} ({columns})",
             )
         )
-    return found
+    return found + _loose_keys(route, table)
 
 
 def refuse(route: Route, found: list[Problem]) -> None:
@@ -173,6 +174,24 @@ def _unfilled_columns(route: Route, table: TargetTable) -> list[Problem]:
         and there.default is None
         and not there.identity
         and not there.generated
+    ]
+
+
+def _loose_keys(route: Route, table: TargetTable) -> list[Problem]:
+    """Find columns of the key by which two rows of the source would be one here."""
+    return [
+        Problem(
+            "target.key",
+            f"key column {ident(name)} of table {route.target} holds values for equal that the source tells apart"
+            f" (its type is {there.type})",
+            "two rows of the source would become one, and changes of one would be written to the other",
+            f"ALTER TABLE {qualified(route.target)} ALTER COLUMN {ident(name)} TYPE text",
+        )
+        for column, name in route.columns
+        if column.name in route.key
+        and (there := table.column(name)) is not None
+        and is_citext(there.type)
+        and "case" in differ_in(route.source, column)
     ]
 
 

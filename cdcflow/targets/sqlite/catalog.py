@@ -29,13 +29,15 @@ class FileColumn:
 
 @dataclass(frozen=True, slots=True)
 class FileIndex:
-    """An index. `columns` has '' for an expression; `sql` is '' where a constraint of the table made it."""
+    """An index. `columns` has '' for an expression; `sql` is '' where a constraint of the table made it. `collations`
+    are the columns' own, in upper case."""
 
     name: str
     columns: tuple[str, ...]
     unique: bool
     partial: bool
     sql: str
+    collations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ def _indexes(connection: sqlite3.Connection, name: str) -> tuple[FileIndex, ...]
     texts = dict(connection.execute("SELECT name, coalesce(sql, '') FROM sqlite_schema WHERE type = 'index'"))
     found = []
     for _, index, unique, _, partial in connection.execute(f"PRAGMA index_list({ident(name)})").fetchall():
-        columns = tuple(row[2] or "" for row in connection.execute(f"PRAGMA index_info({ident(index)})"))
-        found.append(FileIndex(index, columns, bool(unique), bool(partial), texts.get(index, "")))
+        parts = connection.execute(f"PRAGMA index_xinfo({ident(index)})").fetchall()
+        columns = tuple(row[2] or "" for row in parts if row[5])
+        collations = tuple(row[4].upper() for row in parts if row[5])
+        found.append(FileIndex(index, columns, bool(unique), bool(partial), texts.get(index, ""), collations))
     return tuple(found)

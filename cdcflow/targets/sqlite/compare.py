@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cdcflow.errors import ConfigError
 from cdcflow.model.route import SOFT_DELETE_COLUMN, OnDelete, Route
+from cdcflow.targets.sql.keys import differ_in
 from cdcflow.targets.sqlite.catalog import FileTable
 from cdcflow.targets.sqlite.ddl import column_line, column_list
 from cdcflow.targets.sqlite.names import folded, ident, table_of
@@ -42,7 +44,7 @@ def problems(route: Route, table: FileTable) -> list[Problem]:
         what = f"table {name} has no rowid, and the source's table has no key"
         do = f"make table {name} without WITHOUT ROWID"
         found.append(Problem("target.key", what, "a row can be found by neither", do))
-    return found
+    return found + _loose_keys(route, table)
 
 
 def refuse(route: Route, found: list[Problem]) -> None:
@@ -55,6 +57,32 @@ def refuse(route: Route, found: list[Problem]) -> None:
             why=first.why,
             do="\n".join(f"{each.do};" if len(found) > 1 else each.do for each in found),
         )
+
+
+# What a collation holds for equal: https://www.sqlite.org/datatype3.html#collating_sequences
+_LOOSE: Final = {"NOCASE": "case", "RTRIM": "bytes"}
+
+
+def _loose_keys(route: Route, table: FileTable) -> list[Problem]:
+    """Find columns of the key by which two rows of the source would be one here."""
+    key = {folded(name) for name in route.key_in_target}
+    collations = {
+        folded(name): collation
+        for index in table.indexes
+        if index.unique and not index.partial and {folded(name) for name in index.columns} == key
+        for name, collation in zip(index.columns, index.collations, strict=True)
+        if collation in _LOOSE
+    }
+    return [
+        Problem(
+            "target.key",
+            f"key column {ident(name)} of table {table.name} holds values for equal that the source tells apart",
+            "two rows of the source would become one, and changes of one would be written to the other",
+            f"make table {table.name}, or its unique index, again without COLLATE {collations[folded(name)]}",
+        )
+        for column, name in route.columns
+        if folded(name) in collations and _LOOSE[collations[folded(name)]] in differ_in(route.source, column)
+    ]
 
 
 def _missing(route: Route, table: FileTable) -> list[Problem]:
