@@ -15,6 +15,7 @@ from cdcflow.model.position import Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
 from cdcflow.model.sharing import SharedSource, SharedStore
+from cdcflow.model.widening import joined
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -111,7 +112,7 @@ class Shaping:
     def _bring_forward(
         self, there: TableRecord | None, new: Route, old: Route | None, applied: Shares | None = None
     ) -> None:
-        """Give a table the shape that we have met, if it is older.
+        """Give a table the shape that we have met, if it is older; where nothing tells which is, one that holds both.
 
         Raises:
             TargetUnavailable: it is newer: what was read has to be read again, as rows of an older shape.
@@ -121,11 +122,26 @@ class Shaping:
             newest = replace(newest, source=self._source.placed([newest.source])[0])
         if newest is not None and newest.source.version > new.source.version:
             raise altered(new)
+        if newest is not None and new.source.described:
+            new = self._with(newest, new)
         if newest is None or newest.source.version < new.source.version:
             before = newest or old
             if before is not None:
                 self._parts.target.apply(ChangeBatch([SchemaChange(before, new)], applied or Shares({}), 0))
             self._record(new)
+
+    def _with(self, newest: Route, new: Route) -> Route:
+        """Return the route of a shape that holds what the target has as well, of a table that only its messages tell
+        of: another instance may have met another shape of it meanwhile, and counts versions by itself.
+
+        Its version is such that whoever does not know all of that shape is behind.
+        """
+        columns = joined(newest.source, new.source)
+        if all(column in newest.source.columns for column in columns):
+            return newest
+        if newest.source.version < new.source.version and all(column in new.source.columns for column in columns):
+            return new
+        return self.route(replace(new.source, columns=columns, version=new.source.version + 1)) or new
 
     def _record(self, route: Route) -> None:
         record = TableRecord(
