@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from cdcflow.bus.formats import MEETING, OP, SCHEMA, Format
+from cdcflow.bus.formats import MEETING, OP, SCHEMA, Format, named_by
 from cdcflow.bus.lanes import ABSENT, Lane, TableState, changed
 from cdcflow.bus.shapes import Catalogue, number_of, routed_as
 from cdcflow.errors import DecodeError
@@ -21,6 +21,9 @@ from cdcflow.model.position import Shares
 from cdcflow.model.route import OnTruncate, Route
 from cdcflow.model.schema import Table
 from cdcflow.model.widening import joined
+from cdcflow.ops.logs import get_logger
+
+log = get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes | str | None]]
 Alone = Meeting | Truncate
@@ -77,7 +80,8 @@ class Reading:
         unreadable: Literal["stop", "dead_letter"] = "stop",
         where: Callable[[str, int], str] = "{}, {}".format,
     ) -> None:
-        """`known`: by table id, the routes in the shapes that the target's tables have by now. `flat`: a message
+        """`known`: by table id, the routes in the shapes that the target's tables have by now; `[]` may find what
+        others have made since, where `get` does not. `flat`: a message
         without a value is a delete. `where(share, place)` names a message for a person."""
         self._format, self._catalogue, self._router = format, catalogue, router
         self._there = known
@@ -91,6 +95,7 @@ class Reading:
         self._tables: dict[int, TableState] = {}  # by the table's id
         self._at: dict[tuple[str, int], Lane] = {}  # by share and table: the shape that it brought last
         self._recent: dict[str, Lane] = {}  # by share
+        self._untold: set[str] = set()  # shares that brought deletions of a table that nobody has made
         self._passed: set[tuple[str, int]] = set()  # those of `_at` whose share has passed a mark since
         self._steps: list[Step] = []
         self._order: list[int] = []
@@ -124,7 +129,7 @@ class Reading:
             print_ = named.get(SCHEMA)
             lane = self._recent.get(share)
             if lane is None or print_ is None or lane.fingerprint != print_ or lane.topic != topic:
-                lane = self._lanes.get((topic, print_)) or self._lane(topic, key, value, print_)
+                lane = self._lanes.get((topic, print_)) or self._lane(topic, share, key, value, print_)
                 if lane.route is None:
                     return None
                 at = share, lane.shape.id
@@ -175,6 +180,7 @@ class Reading:
         self._at = {at: lane for at, lane in self._at.items() if at[0] != share}
         self._passed = {at for at in self._passed if at[0] != share}
         self._recent.pop(share, None)
+        self._untold.discard(share)
 
     # -- rows
 
@@ -220,16 +226,14 @@ class Reading:
 
     # -- shapes
 
-    def _lane(self, topic: str, key: bytes | None, value: bytes | None, fingerprint: bytes | None) -> Lane:
+    def _lane(self, topic: str, share: str, key: bytes | None, value: bytes | None, fingerprint: bytes | None) -> Lane:
         """Find or make the lane of a message whose header is new, or that has none."""
         if fingerprint is not None:
             lane = self._catalogued(topic, fingerprint)
             self._lanes[topic, fingerprint] = lane
             return lane
         if value is None:
-            if topic not in self._last:
-                raise DecodeError("a deletion came before any row that tells the table's shape")
-            return self._last[topic]
+            return self._last.get(topic) or self._deleting(topic, share, key)
         mark = self._format.mark(value)
         found = self._marked.get((topic, mark)) if mark is not None else None
         if found is None:
@@ -238,6 +242,27 @@ class Reading:
                 self._marked[topic, mark] = found
         self._last[topic] = found
         return found
+
+    def _deleting(self, topic: str, share: str, key: bytes | None) -> Lane:
+        """Make the lane of a deletion that came before any row: in the shape that the table has in the target. A table
+        that is not there has nothing to delete: its lane leads nowhere."""
+        table = named_by(topic)
+        number = number_of(table)
+        known = self._tables[number].route if number in self._tables else self._there.get(number)
+        if known is None and share not in self._untold:
+            try:  # whoever had the share before may have made it since we joined
+                known = self._there[number]
+            except KeyError:
+                self._untold.add(share)
+                log.info("deletions before any row are passed over: no table of theirs is there", share=share)
+        if known is None:
+            return Lane(0, topic, Table(table, number, ()), None, None)
+        # What the key's values are is told by its own schema, where it has one.
+        lane = self._made(topic, known.source, None, self._format.mark(key) if key is not None else None)
+        if lane.route is not None:
+            self._join(self._state(known.source, known), lane)
+        self._last[topic] = lane
+        return lane
 
     def _catalogued(self, topic: str, fingerprint: bytes) -> Lane:
         table = self._known(fingerprint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -36,7 +36,7 @@ class Shaping:
 
     def known(self) -> Mapping[int, Route]:
         """Return the routes in the shapes that the target has, by table id."""
-        return dict(self._known)
+        return _Known(self._known, self._recorded)
 
     def routes(self) -> list[Route]:
         """Return every table's route."""
@@ -159,6 +159,17 @@ class Shaping:
         if ruled is None or ruled.target != record.target:
             return None
         return replace(shapes.as_before(ruled, before), target=record.target)
+
+
+class _Known(dict[int, Route]):
+    """Routes by table id as they were when we joined; `[]` looks again for a table that was not there. Any thread."""
+
+    def __init__(self, known: Mapping[int, Route], recorded: Callable[[], Mapping[int, tuple[TableRecord, Route]]]):
+        super().__init__(known)
+        self._recorded = recorded
+
+    def __missing__(self, number: int) -> Route:
+        return self._recorded()[number][1]
 
 
 def _written(step: Step) -> list[Route]:

@@ -125,7 +125,7 @@ class SharedSource(Protocol):
         """Become a member of the group that shares the source out. Tables that `router` leaves out are dropped.
 
         `known`: by table id, the routes in the shapes that the target's tables have by now; a table that is not in
-        it is made by whoever gets its first rows.
+        it is made by whoever gets its first rows. `known[id]` looks for it once more. Any thread.
         """
 
     def onlooker(self, name: str, *, from_start: bool) -> SharedSource:

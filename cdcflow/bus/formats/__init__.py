@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from cdcflow.model.frame import RowBatch
 from cdcflow.model.route import Route
-from cdcflow.model.schema import Table
+from cdcflow.model.schema import Table, TableName
 
 # Header names; their values are UTF-8 text.
 OP: Final = "cdcflow.op"  # c u d r t
@@ -174,3 +174,9 @@ class Format(Protocol):
 
     def reader(self, table: Table, mark: bytes | None) -> Reader:
         """Return the reader for messages of that table, written under the schema that `mark` tells."""
+
+
+def named_by(topic: str) -> TableName:
+    """Return the table that a topic's name tells of, where its messages do not: by the last two parts."""
+    *_, schema, table = ["public", *topic.split(".")]
+    return TableName(schema, table)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcflow.bus.config import Decoding, Encoding
-from cdcflow.bus.formats import EXACT, OP, SCHEMA, UNCHANGED, Reader, Writer, jsonregistered, jsonschemas
+from cdcflow.bus.formats import EXACT, OP, SCHEMA, UNCHANGED, Reader, Writer, jsonregistered, jsonschemas, named_by
 from cdcflow.bus.formats.framing import HEAD_BYTES, MAGIC, plain, schema_number
 from cdcflow.bus.formats.jsonwriter import JsonWriter
 from cdcflow.bus.formats.wire import parse_exact, parse_exact_before, parse_unchanged, wire_kinds
@@ -255,8 +255,7 @@ def _named(topic: str, change: dict[str, Any]) -> TableName:
         schema = source.get("schema") or source.get("db")
         if isinstance(schema, str) and schema:
             return TableName(schema, source["table"])
-    parts = topic.split(".")
-    return TableName(parts[-2] if len(parts) > 1 else "public", parts[-1])
+    return named_by(topic)
 
 
 def _key(key: bytes | None, seen: dict[str, Any]) -> tuple[str, ...]:

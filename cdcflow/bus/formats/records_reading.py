@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
-from cdcflow.bus.formats import EXACT, OP, UNCHANGED
+from cdcflow.bus.formats import EXACT, OP, UNCHANGED, named_by
 from cdcflow.bus.formats.framing import HEAD_BYTES, schema_number
 from cdcflow.bus.formats.wire import parse_exact, parse_exact_before, parse_unchanged
 from cdcflow.bus.registry import Kind, SchemaRegistry
@@ -183,5 +183,4 @@ def table_name(topic: str, source: Mapping[str, object]) -> TableName:
     table, schema = source.get("table"), source.get("schema") or source.get("db")
     if isinstance(table, str) and table and isinstance(schema, str) and schema:
         return TableName(schema, table)
-    *_, schema, table = ["public", *topic.split(".")]
-    return TableName(schema, table)
+    return named_by(topic)
