@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from cdcflow.errors import (
     CdcflowError,
@@ -251,8 +253,10 @@ class Round:
         def record(rows: int, nbytes: int) -> DoneChunk:
             return DoneChunk(chunk, position, token, rows, nbytes)
 
-        blocks = self._watched(snapshot.read(job.route, chunk), job)
-        done = loader.load(job.route, chunk, blocks, record, merge=job.merge or bool(chunk.changed_since))
+        # Closed at once, whatever happens: others may wait for a table without a key until it is read.
+        with closing(self._watched(job, chunk)) as watched:
+            blocks: Iterable[bytes] = watched if job.route.key else self._placed(table_id, watched)
+            done = loader.load(job.route, chunk, blocks, record, merge=job.merge or bool(chunk.changed_since))
         if not self._parts.target.capabilities.transactional:
             self._parts.store.record(self._pipeline, self._roster.epoch, done)
         with self._changed:
@@ -267,12 +271,31 @@ class Round:
         if over:
             self._finish(table_id, job)
 
-    def _watched(self, blocks: Iterable[bytes], job: _Job) -> Iterator[bytes]:
-        for block in blocks:
+    def _watched(self, job: _Job, chunk: Chunk) -> Generator[bytes]:
+        def moved(much: int = 1) -> None:
             if self._ended or job.over or self._parts.stop.is_set():
                 raise _Ended
-            self._moved += len(block)
+            self._moved += much
+
+        for block in self._snapshot.read(job.route, chunk, moved):
+            moved(len(block))
             yield block
+
+    def _placed(self, table_id: int, blocks: Iterator[bytes]) -> Iterable[bytes]:
+        """Begin to read a table without a key, and put on record where its view stands, ahead of the rows.
+
+        Not while the loader's transaction is open: a target may have one writer only.
+        """
+        first = list(islice(blocks, 1))
+        position = str(self._snapshot.position_of(table_id))
+
+        def placed(record: TableRecord) -> TableRecord | None:
+            if record.state is not TableState.COPYING or record.copied_from == position:
+                return None
+            return replace(record, copied_from=position, copied_upto=position)
+
+        self._roster.change(table_id, placed)
+        return chain(first, blocks)
 
     def _finish(self, table_id: int, job: _Job) -> None:
         job.over = True

@@ -80,8 +80,8 @@ class Snapshot(Protocol):
     token: str  # what a later copy needs to find rows changed since this view
 
     def position_of(self, table_id: int) -> Position:
-        """Return the position at or before which every change of a planned table is in its copy: `position`, or for
-        a table without a key, which must be copied as of one moment, its own."""
+        """Return the position at or before which every change of a table is in its copy: `position`, or for a table
+        without a key, which must be copied as of one moment, its own, from the first block that is read of it on."""
 
     def upto(self, table_id: int) -> Position:
         """Return a position that covers every change which the table's chunks read so far may hold: `position_of`
@@ -97,10 +97,11 @@ class Snapshot(Protocol):
             CopyRestart: the finished chunks cannot be used (the table was rewritten, or has no key).
         """
 
-    def read(self, route: Route, chunk: Chunk) -> Iterable[bytes]:
+    def read(self, route: Route, chunk: Chunk, turn: Turn = unattended) -> Iterable[bytes]:
         """Yield the chunk's rows as blocks of PostgreSQL COPY text, the route's columns in order. Any thread; each
         call has a connection of its own. Blocks hold whole lines; of a row of many megabytes a block may end inside
-        a value, but not inside an escape or between the two hex digits of a byte.
+        a value, but not inside an escape or between the two hex digits of a byte. `turn` is called while the first
+        one is waited for, where other sessions may keep it from us.
 
         Raises:
             CopyRestart: the table was rewritten, altered or dropped since the view was made. May come behind the

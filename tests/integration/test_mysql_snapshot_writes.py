@@ -16,6 +16,8 @@ from pymysqlreplication.row_event import WriteRowsEvent
 
 from cdcflow.engines.mysql.connect import address
 from cdcflow.errors import AccessDenied, CopyRestart, SourceUnavailable
+from cdcflow.model.copy import Chunk
+from cdcflow.model.route import Route
 from cdcflow.sources.mysql import log_end, views
 from cdcflow.sources.mysql.position import Binlog
 from cdcflow.sources.mysql.sessions import Sessions
@@ -24,6 +26,7 @@ from tests.integration.mysql_copies import SERVERS, database, finished, lines, o
 from tests.servers.fleet import Fleet
 from tests.servers.mysql_database import MysqlDatabase
 from tests.servers.mysql_server import MysqlServer
+from tests.servers.waiting import until
 
 
 @pytest.fixture(params=SERVERS)
@@ -144,13 +147,14 @@ def test_several_tables_without_a_key_each_have_their_own_position(db: MysqlData
     db.execute("INSERT INTO t VALUES (1)")
     with opened(db) as sessions, closing(MysqlSnapshot(sessions)) as snapshot:
         one, two = route_of(db, "t"), route_of(db, "u")
-        (first,) = snapshot.plan(one, [])
-        db.execute("INSERT INTO t VALUES (2)")
-        db.execute("INSERT INTO u VALUES (3)")
-        (second,) = snapshot.plan(two, [])
-        db.execute("INSERT INTO u VALUES (4)")
-        assert lines(snapshot, one, first) == ["1"]
-        assert lines(snapshot, two, second) == ["3"]
+        (first,), (second,) = snapshot.plan(one, []), snapshot.plan(two, [])
+        with begun(snapshot, one, first) as of_one:
+            db.execute("INSERT INTO t VALUES (2)")
+            db.execute("INSERT INTO u VALUES (3)")
+            with begun(snapshot, two, second) as of_two:
+                db.execute("INSERT INTO u VALUES (4)")
+                assert b"".join(of_one) == b"1\n"
+                assert b"".join(of_two) == b"3\n"
         assert not snapshot.position_of(one.source.id).covers(snapshot.position_of(two.source.id))
 
 
@@ -160,13 +164,71 @@ def test_a_table_without_key_and_transactions_is_locked_while_it_is_read(db: Mys
     with opened(db) as sessions, closing(MysqlSnapshot(sessions)) as snapshot:
         route = route_of(db)
         (chunk,) = snapshot.plan(route, [])
-        waiting = threading.Thread(target=db.execute, args=["INSERT INTO t VALUES (2)"])
-        waiting.start()
-        waiting.join(0.3)
-        assert waiting.is_alive()
-        assert lines(snapshot, route, chunk) == ["1"]
-        waiting.join(10)
-        assert not waiting.is_alive()
+        with begun(snapshot, route, chunk) as blocks:
+            waiting = threading.Thread(target=db.execute, args=["INSERT INTO t VALUES (2)"])
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+            assert b"".join(blocks) == b"1\n"
+            waiting.join(10)
+            assert not waiting.is_alive()
+
+
+@contextmanager
+def begun(snapshot: MysqlSnapshot, route: Route, chunk: Chunk) -> Iterator[Iterator[bytes]]:
+    """Begin to read a chunk, as a worker that its target keeps waiting: yields all of its blocks."""
+    with closing(snapshot.read(route, chunk)) as blocks:  # type: ignore[type-var]
+        first = next(blocks)
+        yield itertools.chain([first], blocks)
+
+
+# The server looks at its transactions every tenth of a second.
+VIEWS = """
+SELECT count(*) FROM information_schema.innodb_trx t
+JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id WHERE p.db = %s
+"""
+CONNECTIONS = "SELECT count(*) FROM information_schema.processlist WHERE db = %s"
+
+
+def test_only_what_is_read_has_a_view_a_lock_and_a_connection(db: MysqlDatabase) -> None:
+    """Twelve tables without a key, half of them without transactions, are planned, and two of them are read."""
+    names = [f"t{n}" for n in range(12)]
+    for n, name in enumerate(names):
+        db.execute(f"CREATE TABLE {name} (a INT) ENGINE={'MyISAM' if n % 2 else 'InnoDB'}")
+        db.execute(f"INSERT INTO {name} VALUES ({n})")
+    routes = [route_of(db, name) for name in names]
+    with opened(db) as sessions, closing(MysqlSnapshot(sessions)) as snapshot:
+        planned = [(route, *snapshot.plan(route, [])) for route in routes]
+        before = int(db.value(CONNECTIONS, [db.name]))
+        until(lambda: int(db.value(VIEWS, [db.name])) == 0)
+        (one, first), (two, second), *others = planned
+        with begun(snapshot, one, first) as of_one, begun(snapshot, two, second) as of_two:
+            until(lambda: int(db.value(VIEWS, [db.name])) == 1)
+            assert int(db.value(CONNECTIONS, [db.name])) <= before + 4
+            for number, name in enumerate(names[2:]):
+                db.execute("SET lock_wait_timeout = 1")
+                db.execute(f"INSERT INTO {name} VALUES ({number + 100})")
+                db.execute(f"ALTER TABLE {name} COMMENT 'nobody reads it'")
+            assert b"".join(of_one) == b"0\n"
+            assert b"".join(of_two) == b"1\n"
+        for number, (route, chunk) in enumerate(others):
+            assert lines(snapshot, route, chunk) == [str(number + 2), str(number + 100)]
+        until(lambda: int(db.value(VIEWS, [db.name])) == 0)
+
+
+@pytest.mark.parametrize(
+    "change", ["ADD UNIQUE u (a)", "DEFAULT CHARSET latin1", "ADD COLUMN c INT", "MODIFY a BIGINT NOT NULL"]
+)
+def test_a_table_without_a_key_that_was_altered_since_it_was_planned_starts_over(
+    db: MysqlDatabase, change: str
+) -> None:
+    db.execute("CREATE TABLE t (a INT NOT NULL)")
+    with opened(db) as sessions, closing(MysqlSnapshot(sessions)) as snapshot:
+        route = route_of(db)
+        (chunk,) = snapshot.plan(route, [])
+        db.execute(f"ALTER TABLE t {change}")
+        with pytest.raises(CopyRestart):
+            lines(snapshot, route, chunk)
 
 
 def test_a_view_of_a_table_without_a_key_is_read_once(db: MysqlDatabase) -> None:
@@ -236,7 +298,7 @@ def test_a_user_who_may_not_lock_hears_what_to_grant(db: MysqlDatabase) -> None:
         closing(MysqlSnapshot(sessions)) as snapshot,
         pytest.raises(AccessDenied) as caught,
     ):
-        snapshot.plan(route, [])
+        read(snapshot, route)
     assert "LOCK TABLES" in caught.value.do
 
 

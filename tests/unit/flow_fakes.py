@@ -42,7 +42,7 @@ class FakeSnapshot:
         # Everything again where something was done: the rows of the fake have no places to tell which changed.
         return [Chunk(number, first + n, str(low), str(low + 2), since) for n, low in enumerate(range(0, rows, 2))]
 
-    def read(self, route: Route, chunk: Chunk) -> Iterable[bytes]:
+    def read(self, route: Route, chunk: Chunk, turn: Turn = unattended) -> Iterable[bytes]:
         self._faults.reach("read chunk")
         rows = self._world.rows(route.source.id, self.position.value)
         for key, value in rows[int(chunk.low) : int(chunk.high)]:

@@ -12,6 +12,7 @@ from cdcflow.flow import lifecycle
 from cdcflow.flow.pipeline import Run
 from cdcflow.flow.roster import Roster
 from cdcflow.model.copy import Chunk, DoneChunk, TableRecord
+from cdcflow.model.ports import Turn
 from cdcflow.model.route import Route
 from tests.servers.waiting import until
 from tests.unit import flow_fakes as fakes
@@ -28,10 +29,10 @@ def test_a_stop_in_the_middle_of_a_copy_never_calls_a_table_whole(monkeypatch: p
         stage.world.commit((1, "insert", n, "a"))
     slow, stopped, fast, go = threading.Event(), threading.Event(), threading.Event(), threading.Event()
     read = fakes.FakeSnapshot.read
-    turn = iter(range(100))
+    turns = iter(range(100))
 
-    def paced(self: fakes.FakeSnapshot, route: Route, chunk: Chunk) -> object:
-        mine = next(turn)
+    def paced(self: fakes.FakeSnapshot, route: Route, chunk: Chunk, turn: Turn) -> object:
+        mine = next(turns)
         blocks = list(read(self, route, chunk))
         if mine == 0:  # its next block comes after the stop
             slow.set()

@@ -25,6 +25,7 @@ from cdcflow.errors import CdcflowError, CopyRestart, DecodeError, RowRejected, 
 from cdcflow.model.copy import Chunk, DoneChunk
 from cdcflow.model.ports import Turn, unattended
 from cdcflow.model.route import Route
+from cdcflow.model.schema import Table
 from cdcflow.sources.mysql import catalog, chunks, log_end, selecting, views, walk
 from cdcflow.sources.mysql.chunks import Key, Piece
 from cdcflow.sources.mysql.position import Binlog
@@ -88,7 +89,6 @@ class MysqlSnapshot:
         self._lock = threading.Lock()
         self._keys: dict[int, Key] = {}
         self._shapes: dict[int, Sequence[tuple[Any, ...]]] = {}
-        self._views: dict[int, _View] = {}
         self._exact: dict[int, Binlog] = {}
         self._read: dict[int, Binlog] = {}
         self._closed = False
@@ -97,8 +97,8 @@ class MysqlSnapshot:
         self.token = str(self.position)
 
     def position_of(self, table_id: int) -> Binlog:
-        """Return the position before which everything is in the copy of this table, once it is planned: `position`,
-        or for a table without a key the one of its own view."""
+        """Return the position before which everything is in the copy of this table: `position`, or for a table
+        without a key the one of its own view, as soon as that is open."""
         return self._exact.get(table_id, self.position)
 
     def upto(self, table_id: int | None = None) -> Binlog:
@@ -114,18 +114,14 @@ class MysqlSnapshot:
     def plan(self, route: Route, done: Sequence[DoneChunk], turn: Turn = unattended) -> list[Chunk]:
         """See `model.ports.Snapshot.plan`.
 
-        For a table without a key its view is opened here, and kept until it is read.
-
         Raises:
             CopyRestart: the finished chunks cannot be used.
-            SourceUnavailable: a long transaction keeps the table from being locked for a moment (a table without a
-                key on MySQL; any table on MySQL without GTIDs).
+            SourceUnavailable: a long transaction keeps the table from being locked for a moment (on MySQL without
+                GTIDs).
             AccessDenied: the user may not lock it then.
         """
         if not route.key:
-            planned = chunks.plan(route, Key(), done, lambda _low, _high: [])
-            self._open_exact(route, turn)
-            return planned
+            return chunks.plan(route, Key(), done, _whole)
         with self._sessions.sql() as connection:
             try:
                 if not self._settled:
@@ -144,16 +140,21 @@ class MysqlSnapshot:
         self._keys[route.source.id] = key
         return planned
 
-    def read(self, route: Route, chunk: Chunk) -> Iterator[bytes]:
+    def read(self, route: Route, chunk: Chunk, turn: Turn = unattended) -> Iterator[bytes]:
         """See `model.ports.Snapshot.read`.
+
+        For a table without a key its view is opened here: whoever writes into the table or alters it waits for this
+        reader alone, not for those of other tables.
 
         Raises:
             CopyRestart: the table was altered or dropped since the route was made.
-            SourceUnavailable: the connection, or the view of a table without a key, is gone.
+            SourceUnavailable: the connection is gone; or a long transaction keeps a table without a key from being
+                locked for a moment (on MySQL).
+            AccessDenied: the user may not lock it then.
             RowRejected: a row holds a date that no calendar has, and the route rejects such a row.
         """
         piece = Piece.of(chunk)
-        view = self._view(route)
+        view = self._view(route, turn)
         connection = view.connection
         try:
             yield from self._rows(connection, route, piece, view)
@@ -173,10 +174,7 @@ class MysqlSnapshot:
 
     def close(self) -> None:
         """See `model.ports.Snapshot.close`."""
-        with self._lock:
-            open_views, self._views, self._closed = list(self._views.values()), {}, True
-        for view in open_views:
-            close(view.connection)
+        self._closed = True
 
     # -- where the views stand
 
@@ -192,12 +190,9 @@ class MysqlSnapshot:
             position = log_end.start_position(connection, flavour)
             return position, views.settle(connection, flavour, self._ended, self._sessions.address)
 
-    def _open_exact(self, route: Route, turn: Turn) -> None:
+    def _open_exact(self, route: Route, turn: Turn) -> _View:
         """Open the view of a table without a key, and remember its position."""
-        name, table_id = route.source.name, route.source.id
-        old = self._views.pop(table_id, None)
-        if old is not None:
-            close(old.connection)
+        name = route.source.name
         reader = self._sessions.take()
         locker: Connection | None = None
         try:
@@ -225,26 +220,26 @@ class MysqlSnapshot:
             for connection in (reader, locker):
                 if connection is not None:
                     close(connection)
-            if isinstance(error, pymysql.Error) and code(error) in _ALTERED:
-                self._exact[table_id] = self.position
-                return  # `read` says what became of it
-            if isinstance(error, (pymysql.Error, OSError)):
-                raise translate(error, side="source", at=self._sessions.address) from error
-            raise
-        self._views[table_id], self._exact[table_id] = view, position.after(self._known)
+            failure = self._failure(error, route)
+            if failure is None:
+                raise
+            raise failure from None
+        with self._lock:
+            self._exact[route.source.id] = position.after(self._known)
+        return view
 
     def _start(self) -> Binlog:
         with self._sessions.sql() as connection:
             return log_end.start_position(connection, self._sessions.flavour)
 
-    def _view(self, route: Route) -> _View:
-        with self._lock:
-            closed, view = self._closed, self._views.pop(route.source.id, None)
-        if closed:
+    def _view(self, route: Route, turn: Turn) -> _View:
+        if self._closed:
             raise SourceUnavailable("the views of the source were given up", at=f"source {self._sessions.address}")
-        if view is None and not route.key:
-            raise _restart(route, "the view of a table without a key can be read once only, and it was altered or read")
-        return view or _View(self._sessions.take(), holds_lock=False)
+        if route.key:
+            return _View(self._sessions.take(), holds_lock=False)
+        if route.source.id in self._exact:
+            raise _restart(route, "a table without a key can be read once only under one position")
+        return self._open_exact(route, turn)
 
     def _note(self, table_id: int, position: Binlog) -> None:
         """Remember that a view of a table was not later than this."""
@@ -286,7 +281,7 @@ class MysqlSnapshot:
         known = self._shapes.get(table_id)
         if known is None:
             table = catalog.shape_of(connection, self._sessions.flavour, name)
-            if table is None or table.columns != route.source.columns:
+            if table is None or table.columns != route.source.columns or not (route.key or _alike(table, route.source)):
                 raise _restart(route, "the table was altered or dropped before it was copied")
             self._shapes[table_id] = shape
         elif shape != known:
@@ -312,6 +307,12 @@ class MysqlSnapshot:
 
 def _whole(_low: chunks.Bound | None, high: chunks.Bound | None) -> Sequence[chunks.Edge]:
     return [(high, 0)]
+
+
+def _alike(now: Table, before: Table) -> bool:
+    """Return whether what the stream has to know besides the columns is as it was. It looks at no statement from
+    before the position of a table without a key, which may be long after its route was made."""
+    return (now.key, now.collation) == (before.key, before.collation)
 
 
 def _later(one: Binlog, other: Binlog) -> Binlog:

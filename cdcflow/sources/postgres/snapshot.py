@@ -84,7 +84,7 @@ class PostgresSnapshot:
         """See `model.ports.Snapshot.plan`. Quick, however large the table is."""
         return chunks.plan(route, self._leaves(route.source.id), done, int(self.token))
 
-    def read(self, route: Route, chunk: Chunk) -> Iterator[bytes]:
+    def read(self, route: Route, chunk: Chunk, turn: Turn = unattended) -> Iterator[bytes]:
         """See `model.ports.Snapshot.read`.
 
         Raises:
