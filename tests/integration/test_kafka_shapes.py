@@ -64,6 +64,49 @@ def test_a_shape_that_comes_back_is_applied_by_an_instance_that_read_other_rows_
     same(way.source, way.target, "t")
 
 
+@pytest.mark.parametrize("engine", ["postgres", "mysql"])
+def test_rows_of_an_older_shape_that_come_late_get_what_older_rows_have_in_an_added_column(
+    request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, source_db: Database, engine: str
+) -> None:
+    """Whatever its default is at the source by then: one partition brings the new shape before the other's old rows."""
+    target: Any = request.getfixturevalue("target_db" if engine == "postgres" else "mysql_target_db")
+    if engine == "mysql":
+        target.execute("DROP DATABASE IF EXISTS cdcflow")
+    way = through(tmp_path, kafka, source_db, target, partitions=2)
+    schema = "public" if engine == "postgres" else target.name
+    way.into.write_rules({"match": "public.*", "to": f"{schema}.{{table}}"})
+    has_x = f"SELECT count(*) FROM information_schema.columns WHERE table_schema = '{schema}' AND column_name = 'x'"
+
+    def rows(count: int) -> bool:
+        assert not one.ended, one.log()
+        assert not other.ended, other.log()
+        return bool(target.value("SELECT count(*) FROM t") == count)
+
+    try:
+        way.source.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT n, 'x' FROM generate_series(1, 40) n"
+        )
+        way.publish()
+        one, other = way.instance(), way.instance()
+        owners = "SELECT count(DISTINCT owner) FROM cdcflow.shares"
+        until(lambda: rows(40) and target.value(owners) == 2, limit=60, what="both read, and the first rows are there")
+        one.pause()
+        way.source.execute("INSERT INTO t SELECT n, 'y' FROM generate_series(41, 80) n")
+        way.source.execute(
+            "ALTER TABLE t ADD x int NOT NULL DEFAULT 7, ADD y text DEFAULT 'then', ADD z int DEFAULT 3;"
+            "ALTER TABLE t ALTER x DROP DEFAULT, ALTER y SET DEFAULT 'now';"
+            "INSERT INTO t SELECT n, 'z', n, 'own', n FROM generate_series(81, 120) n"
+        )
+        way.publish()
+        until(lambda: other.ended or target.value(has_x) == 1, limit=60, what="the new shape is there")
+        one.resume()
+        until(lambda: rows(120), limit=60, what="the late rows are there")
+        all_rows = "SELECT id, a, x, y, z FROM t ORDER BY id"
+        assert list(target.query(all_rows)) == list(way.source.query(all_rows))
+    finally:
+        way.end()
+
+
 @pytest.mark.parametrize("beside", [True, False], ids=["beside the other's", "in place of the other's"])
 def test_the_shapes_of_another_publisher_are_newer_than_what_the_first_one_told(
     between: Make, tmp_path: Path, beside: bool

@@ -39,10 +39,10 @@ def made(connection: Connection, *columns: Column, rows: str = "", **more: objec
     return wanted
 
 
-def follow(connection: Connection, old: Route, new: Route) -> list[str]:
+def follow(connection: Connection, old: Route, new: Route, *, rows_lag: bool = False) -> list[str]:
     """Do as the applier does: read what is there, run the statements, all in one transaction."""
     with connection.transaction():
-        statements = alter.statements(old, new, catalog.shape(connection, new))
+        statements = alter.statements(old, new, catalog.shape(connection, new), rows_lag=rows_lag)
         for statement in statements:
             connection.execute(statement)
     return statements
@@ -82,6 +82,22 @@ def test_an_added_column_has_the_value_that_older_rows_have_at_the_source(target
     target.execute("INSERT INTO t (id) VALUES (2)")
     assert target.execute("SELECT constant, later FROM t WHERE id = 2").fetchone() == (7, "now")
     assert follow(target, old, new) == []
+
+
+def test_rows_that_lack_an_added_column_have_what_older_rows_have_where_such_may_still_come(target: Connection) -> None:
+    old = made(target, ID, rows="(1)")
+    new = route(
+        table(
+            ID,
+            column("dropped", "integer", 2, missing="7", nullable=False),
+            column("changed", "text", 3, default="'now'::text", missing="then"),
+            column("clock", "date", 4, default="CURRENT_DATE", missing="2020-02-02"),
+        )
+    )
+    follow(target, old, new, rows_lag=True)
+    target.execute("INSERT INTO t (id) VALUES (2)")
+    found = target.execute("SELECT dropped, changed, clock::text FROM t").fetchall()
+    assert found == [(7, "then", "2020-02-02")] * 2
 
 
 def test_an_added_column_that_is_not_null_only_now_takes_the_rows_of_before(target: Connection) -> None:

@@ -29,12 +29,16 @@ from cdcflow.targets.sql.columns import refuse_narrower
 _CONSTANT = re.compile(r"""^\(?-?(?:'(?:[^']|'')*'|\d+(?:\.\d+)?|true|false|NULL)\)?(?:::[\w\s"().,\[\]]+)?$""")
 
 
-def statements(old: Route, new: Route, have: Shape) -> list[str]:
+def statements(old: Route, new: Route, have: Shape, *, rows_lag: bool = False) -> list[str]:
     """Return what brings the target table from `old` to `new`, in order; empty where nothing is to be done.
 
     What the target has already (after a second attempt, or because a person did it) is left out. To be run in
     the transaction that applies the rows behind the change. Labels added to enums are not in it: see
     `types.new_labels`.
+
+    Args:
+        rows_lag: rows of older shapes may still come (from a bus): what they lack of an added column is what the
+            source's older rows have in it, whatever its default is by now.
 
     Raises:
         SchemaStop: the rules say stop, or the change cannot be followed.
@@ -59,7 +63,7 @@ def statements(old: Route, new: Route, have: Shape) -> list[str]:
             do=f"cdcflow resync {new.source.name}",
         )
     made = [each for each in types.statements(new.source.types, have) if " ADD VALUE " not in each]
-    made += _table(old, new, table, have)
+    made += _table(old, new, table, have, rows_lag=rows_lag)
     if made and new.schema_changes is SchemaChanges.STOP:
         raise SchemaStop(
             f"the shape of table {new.source.name} changed",
@@ -121,7 +125,7 @@ def moved(before: Route, now: Route, have: Shape) -> list[str]:
     return made + _rename(alter, _renames(pairs, table))
 
 
-def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]:
+def _table(old: Route, new: Route, table: TargetTable, have: Shape, *, rows_lag: bool) -> list[str]:
     alter = f"ALTER TABLE {qualified(new.target)} "
     pairs, gone, added = _match(old, new)
     retyped = [was for before, was, after, _ in pairs if before.type.text != after.type.text]
@@ -134,11 +138,11 @@ def _table(old: Route, new: Route, table: TargetTable, have: Shape) -> list[str]
     vacated = {*dropped, *(was for was, _ in renames)}
     for column, name in added:
         if table.column(name) is None or name in vacated:
-            made += _add(alter, column, name, partitioned=new.source.partitioned)
+            made += _add(alter, column, name, partitioned=new.source.partitioned, rows_lag=rows_lag)
     for before, was, after, name in pairs:
         there = table.column(was) or table.column(name)
         if there is None:
-            made += _add(alter, after, name, partitioned=new.source.partitioned)
+            made += _add(alter, after, name, partitioned=new.source.partitioned, rows_lag=rows_lag)
             continue
         if before.type.text != after.type.text and there.type != after.type.text:
             keep = new.source.described or after.name in new.key
@@ -208,8 +212,8 @@ def _rename(alter: str, renames: list[tuple[str, str]]) -> list[str]:
     return aside + direct + last
 
 
-def _add(alter: str, column: Column, name: str, *, partitioned: bool) -> list[str]:
-    """Add a column; rows that are there get what the source's older rows have.
+def _add(alter: str, column: Column, name: str, *, partitioned: bool, rows_lag: bool) -> list[str]:
+    """Add a column; rows that are there get what the source's older rows have, and those that lack it later.
 
     NOT NULL only together with such a value: without one the column may have been filled later than it was added.
     """
@@ -218,7 +222,7 @@ def _add(alter: str, column: Column, name: str, *, partitioned: bool) -> list[st
     line = f"{alter}ADD COLUMN {column_line(column, name, nullable=nullable)}"
     if value is None:
         made = [line]
-    elif value == column.default:
+    elif rows_lag or value == column.default:
         return [f"{line} DEFAULT {value}"]
     else:
         made = [f"{line} DEFAULT {value}", f"{alter}ALTER COLUMN {ident(name)} DROP DEFAULT"]

@@ -259,7 +259,7 @@ class Applier:
     def _alter(self, session: Session, step: SchemaChange) -> None:
         old, new = catalog.local(session.connection, step.old, step.new)
         have = catalog.shape(session.connection, new)
-        for statement in alter.statements(old, new, have):
+        for statement in alter.statements(old, new, have, rows_lag=self._shared):
             log.info("the target table is altered", table=str(step.new.target), statement=statement)
             altering.run(session.run, statement, step.new, self._at)
         self._forget_plans(session)
