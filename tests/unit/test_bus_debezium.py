@@ -15,6 +15,7 @@ import pytest
 
 from cdcflow.bus.config import Decoding
 from cdcflow.bus.formats.opening import open_format
+from cdcflow.bus.formats.reading_forms import variable_decimal
 from cdcflow.errors import DecodeError
 from cdcflow.model.frame import UNCHANGED, Cell, cells
 from cdcflow.model.schema import Logical, Table
@@ -343,3 +344,9 @@ def test_a_value_that_its_schema_does_not_allow_is_refused_with_its_field(form: 
     with pytest.raises(DecodeError) as refused:
         read(message)
     assert refused.value.at.endswith("field v")
+
+
+def test_a_decimal_of_any_length_keeps_its_digits() -> None:
+    number = -(10**6000 + 7)
+    text = variable_decimal({"value": number.to_bytes(2600, "big", signed=True), "scale": 3})
+    assert text == b"-1" + b"0" * 5997 + b".007"

@@ -46,7 +46,7 @@ def variable_decimal(value: dict[str, Any]) -> bytes:
     if not isinstance(raw, bytes) or not isinstance(scale, int) or not -_MOST_SCALE <= scale <= _MOST_SCALE:
         raise BadValue("decimal", "no value and scale")
     number = int.from_bytes(raw, "big", signed=True)
-    digits = tuple(int(digit) for digit in str(abs(number)))
+    digits = Decimal(abs(number)).as_tuple().digits  # `str` has a limit
     return encode_decimal(Decimal((number < 0, digits, -scale)))
 
 
