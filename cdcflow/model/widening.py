@@ -88,11 +88,16 @@ def holds(wide: Column, narrow: Column) -> bool:
 
 def _element(column: Column) -> Column:
     element = column.type.element or column.type
-    return Column(column.name, element, _LOGICAL.get(element.text, Logical.OTHER))
+    logical = Logical.DECIMAL if element.text.startswith(_NUMERIC.text) else _LOGICAL.get(element.text, Logical.OTHER)
+    return Column(column.name, element, logical)
 
 
 def _above(one: Column, other: Column) -> tuple[NativeType, Logical]:
     """Return the narrowest type that holds what two have of which neither holds the other."""
+    if one.logical is other.logical is Logical.ARRAY:
+        if _element(one).logical is _element(other).logical is Logical.DECIMAL:
+            return replace(one.type, text=f"{_NUMERIC.text}[]", modifier=-1, element=_NUMERIC), Logical.ARRAY
+        return _TEXT, Logical.TEXT
     first, second = _digits(one), _digits(other)
     if first is None or second is None:
         return _TEXT, Logical.TEXT

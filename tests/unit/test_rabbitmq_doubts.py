@@ -88,6 +88,14 @@ def test_what_was_repeated_is_known_once_more_behind_a_checkpoint_in_its_middle(
     assert not said(doubts, 3, 3, "d", 1)
 
 
+def test_copied_rows_of_a_stream_tell_that_what_is_before_them_is_sealed() -> None:
+    doubts = Doubts(stream=True)
+    for number in range(1, 101):
+        said(doubts, 1, number, None, number, sealed=max(0, number - 10), copied=True)
+    assert doubts.sealed_since(Place(1, 1, 0, 1, 0))
+    assert doubts.open() == {}
+
+
 class Publishing:
     """A publisher of numbered changes to one partition, killed and started again. `sent` is what the partition holds:
     a place, the change's run, and whether it is a copied row."""
@@ -106,7 +114,8 @@ class Publishing:
             if what == "k":
                 return
             if what == "s":  # everything so far is settled, and the checkpoint saved
-                self._checkpoint, sealed = at, number
+                self._checkpoint = at
+                sealed = sealed if repeated else number
             elif what == "r":
                 number += 1
                 self.sent.append((Place(generation, number, sealed, 1, 0), None, True))
@@ -123,7 +132,7 @@ class Publishing:
         """As `claim.read_back`, with windows as small as the changes are few."""
         window = 2
         while True:
-            start, doubts = max(0, len(self.sent) - window), Doubts()
+            start, doubts = max(0, len(self.sent) - window), Doubts(stream=True)
             for place, run, copied in self.sent[start:]:
                 doubts.doubled(place, run, copied=copied)
             if start == 0 or doubts.sealed_since(self.sent[start][0]):

@@ -81,9 +81,16 @@ class DeadLetters:
         return self._producer
 
     def _create(self) -> None:
-        new = NewTopic(self._topic, num_partitions=1, config={"max.message.bytes": str(MESSAGE_BYTES)})
-        try:
-            self._cluster.admin.create_topics([new], request_timeout=TIMEOUT_SECONDS)[self._topic].result()
-        except KafkaException as error:
-            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+        # Large enough for whatever a topic may hold; brokers with a policy for that take it with what they permit.
+        for config in ({"max.message.bytes": str(MESSAGE_BYTES)}, {}):
+            new = NewTopic(self._topic, num_partitions=1, config=config)
+            try:
+                self._cluster.admin.create_topics([new], request_timeout=TIMEOUT_SECONDS)[self._topic].result()
+            except KafkaException as error:
+                code = error_of(error).code()
+                if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                    return
+                if config and code in (KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG):
+                    continue
                 raise translate(error, at=self._at, topic=self._topic, reading=True) from None
+            return

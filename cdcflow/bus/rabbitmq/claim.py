@@ -102,7 +102,7 @@ def read_back(wire: Wire, queue: str, mark: bytes) -> tuple[dict[Run, Row], int]
     window = _WINDOW
     while True:
         start = max(0, end - window)
-        doubts, first, last = Doubts(), None, None
+        doubts, first, last = Doubts(stream=True), None, None
         for offset, headers, _ in read_stream(wire, queue, start):
             if offset >= end:
                 break

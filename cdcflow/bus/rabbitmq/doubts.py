@@ -182,10 +182,12 @@ class Repeated:
 class Doubts:
     """What one partition holds that may be published once more, told from its messages in their order.
 
-    The rows of one table within one transaction come in order, so the last one of each is enough.
+    The rows of one table within one transaction come in order, so the last one of each is enough. stream: nothing is
+    sealed there until everything that is repeated has been passed over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stream: bool = False) -> None:
+        self._stream = stream
         self._generation = self.sealed = 0  # `sealed`: as `Place.whole`
         self._seen: dict[Run, Row] = {}
         self._numbers: deque[tuple[int, Run]] = deque()  # the number of each run's first message
@@ -227,7 +229,7 @@ class Doubts:
             run = self._numbers.popleft()[1]
             self._seen.pop(run, None)
             self._before.pop(run, None)
-        if self._fresh and number >= self._fresh:
+        if self._stream or (self._fresh and number >= self._fresh):
             self._before = {}
         elif self._before or not known:
             return  # what is before may be in doubt, also where it was not looked at

@@ -277,9 +277,14 @@ class Publisher:
                 raise self._sender.translated(refused) from refused
 
     def seal(self) -> None:
-        """Say that the checkpoint is past everything that was published so far."""
+        """Say that the checkpoint is past everything that was published so far; of a stream, not before everything is
+        passed over that an earlier session has published, copied rows come beside that."""
         with self._lock:
+            before = self.counters.sealed
             self.counters.seal()
+            for number, repeated in enumerate(self.repeated):
+                if repeated:
+                    self.counters.sealed[number] = before[number]
 
     def tell_sealed(self) -> None:
         """Tell readers of queues what `seal` says, where no message will do so for now. Raises as `publish`."""

@@ -245,6 +245,7 @@ class Applier:
         emptied = [_alone(session, route) for route in routes if route.on_delete is OnDelete.DELETE]
         if not emptied:
             return
+        self._wait_in_line(session)
         restart = " RESTART IDENTITY" if step.restart_identity else ""
         session.run("SAVEPOINT emptying")
         try:
@@ -256,7 +257,14 @@ class Applier:
                 session.run(f"DELETE FROM {name}")
         session.run("RELEASE SAVEPOINT emptying")
 
+    def _wait_in_line(self, session: Session) -> None:
+        """Wait as long as it takes for a lock that shuts out readers: whoever leaves the line lets newer ones in, and
+        may never have it."""
+        if self._shared:
+            session.run("SET LOCAL lock_timeout = 0")
+
     def _alter(self, session: Session, step: SchemaChange) -> None:
+        self._wait_in_line(session)
         old, new = catalog.local(session.connection, step.old, step.new)
         have = catalog.shape(session.connection, new)
         for statement in alter.statements(old, new, have, rows_lag=self._shared):
