@@ -50,6 +50,7 @@ class _Job:
     bytes: int = 0
     left: int = 0  # chunks that are not in the target yet: the table is whole when there are none
     over: bool = False  # whole, failed, or sent back
+    emptied: bool = False  # the table had no rows when its copy began, so it may be emptied again
 
 
 @dataclass(slots=True)
@@ -149,6 +150,7 @@ class Round:
         """Plan one table's chunks and make the table in the target."""
         roster, target = self._roster, self._parts.target
         record, route = roster.record(table_id), roster.route(table_id)
+        emptied = False  # what stands in the table is of this copy
         try:
             done: list[DoneChunk] = []
             if record.state is TableState.COPYING and roster.same_shape(table_id):
@@ -158,9 +160,11 @@ class Round:
             elif record.reason == lifecycle.AGAIN:
                 self._forget_chunks(table_id)
                 target.clear(route, roster.followed(table_id))
+                emptied = True
             else:  # what an earlier copy, to another place, has left on record says nothing of this one
                 self._forget_chunks(table_id)
-                if not route.key and target.holds(route):
+                emptied = not target.holds(route)
+                if not route.key and not emptied:
                     raise _twice(route)
             target.create(route)
             try:
@@ -183,7 +187,7 @@ class Round:
         roster.remember(table_id, record.copied_from, shape)
         roster.put(record)
         rows, size = sum(chunk.rows for chunk in done), sum(chunk.bytes for chunk in done)
-        job = _Job(route, list(reversed(chunks)), resumed, rows, size, len(chunks))
+        job = _Job(route, list(reversed(chunks)), resumed, rows, size, len(chunks), emptied=emptied)
         self._jobs[table_id] = job
         log.info("copying table", table=str(record.source), chunks=len(chunks), resumed=resumed)
         self._tell(job)
@@ -324,8 +328,8 @@ class Round:
             log.info("copy starts over", table=str(job.route.source.name), why=error.what)
             self._restart(table_id)
             return
-        if isinstance(error, UniqueRejected) and self._is_overtaken(table_id):
-            if self._roster.start_over(table_id):
+        if isinstance(error, UniqueRejected) and job.emptied and self._is_overtaken(table_id):
+            if self._roster.start_over(table_id, "unique"):
                 log.info("copy starts over", table=str(job.route.source.name), why=error.what, at=error.at)
                 self._copied.again.append(table_id)
                 return

@@ -124,7 +124,7 @@ class Following:
             and lifecycle.strictly_past(checkpoint, parse(record.copied_from))
         ]
         for record in late:
-            if not (self._keeper.copies and roster.start_over(record.table_id)):
+            if not (self._keeper.copies and roster.start_over(record.table_id, "log")):
                 what = "the source no longer has the log from the time of the table's copy"
                 do = "let the source keep its log for longer than the copy takes"
                 copying.fail(roster, record.table_id, OperatorError(what, at=lost.at, why=lost.why, do=do))
@@ -194,7 +194,8 @@ class Following:
     def _mended(self, rejected: RowRejected) -> CdcflowError:
         """Do what can be done about a row that the target refused; return what to raise: to try again, or the end."""
         at, why = self._parts.target.address, rejected.what
-        if isinstance(rejected, ReplayCollision) and self._keeper.copies and self._roster.start_over(rejected.table_id):
+        table = rejected.table_id if isinstance(rejected, ReplayCollision) and self._keeper.copies else None
+        if table is not None and self._roster.start_over(table, "replay"):
             return TargetUnavailable("a table has to be copied again", at=at, why=f"{why} ({rejected.at})")
         # The log does not tell of values that a type got.
         routes = self._parts.rules.replan(self._parts.source.tables()).routes

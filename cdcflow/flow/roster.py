@@ -40,7 +40,7 @@ class Roster:
         self._records: dict[int, TableRecord] = {}
         self._routes: dict[int, Route] = {}
         self._met: dict[int, Route] = {}  # the shapes that the open stream met last
-        self._started_over: set[int] = set()
+        self._started_over: set[tuple[int, str]] = set()
         self._beginning: set[int] = set()
         self.publishing = threading.Lock()  # held while the source is told what the log has to carry
         self._lock = threading.RLock()
@@ -260,12 +260,13 @@ class Roster:
             self._met[table.id] = kept
         return kept
 
-    def start_over(self, table_id: int) -> bool:
-        """Send a table back whose replay failed; return False where this run did so before and it did not help."""
+    def start_over(self, table_id: int, cause: str) -> bool:
+        """Send a table back whose copy, or replay, failed; return False where this run did so before, for the same
+        cause, and it did not help."""
         with self._lock:
-            if table_id in self._started_over or table_id not in self._records:
+            if (table_id, cause) in self._started_over or table_id not in self._records:
                 return False
-            self._started_over.add(table_id)
+            self._started_over.add((table_id, cause))
             self.put(lifecycle.again(self._records[table_id]))
             return True
 

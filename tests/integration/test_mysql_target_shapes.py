@@ -381,7 +381,11 @@ def test_a_key_that_would_make_one_of_two_rows_is_refused(
         with pytest.raises(ConfigError, match="that the source tells apart") as caught:
             fed.target.create(route)
         assert caught.value.do == told[0].do
-        fed.database.execute(caught.value.do)
+        fed.database.execute("INSERT INTO t VALUES ('stays', NULL)")
+        with pytest.raises(ConfigError, match="that the source tells apart"):
+            fed.target.clear(route, route)
+        assert found(fed, "SELECT k FROM t") == [("stays",)]
+        fed.database.execute(f"DELETE FROM t; {caught.value.do}")
         assert not [each for each in fed.target.check([route]) if each.name == "target.key"]
     fed.target.create(route)
     fed.database.execute("INSERT INTO t (v) VALUES (0)")

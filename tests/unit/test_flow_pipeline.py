@@ -234,6 +234,19 @@ def test_a_unique_value_that_moves_between_chunks_of_several_moments_has_its_tab
         assert all("drop that constraint at the target" in do for _, do in failed.values())
 
 
+def test_rows_that_somebody_else_put_into_a_table_are_not_emptied_for_a_unique_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Round, "_is_overtaken", lambda self, table_id: True)
+    stage = shop()
+    stage.target.rows[1] = [(1, "theirs"), (1000, "theirs")]
+    error = UniqueRejected("a unique constraint is not satisfied", at="table public.orders", do="change the table")
+    stage.faults.planned = [Fault("load chunk", lambda: error, nth) for nth in range(1, 100)]
+    report = run(stage)
+    assert "public.orders" in report.failed
+    assert stage.target.rows[1] == [(1, "theirs"), (1000, "theirs")]
+
+
 def test_copying_an_unknown_table_again_names_the_nearest() -> None:
     stage = shop()
     run(stage)

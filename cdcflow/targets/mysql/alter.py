@@ -84,7 +84,7 @@ def _ordered(old: Route, new: Route, table: TargetTable, clauses: list[str], pip
     names = {name.lower() for _, name in added}
     drops = {f"DROP COLUMN {ident(name)}" for name in gone if name.lower() in names} & set(clauses)
     if drops:
-        drops |= {clause for clause in clauses if clause.startswith(("DROP PRIMARY KEY", "DROP KEY"))}
+        drops |= {*_drop_keys(new, table, _lost(old, new, table))} & set(clauses)
     rest = _joined(new, table, [clause for clause in clauses if clause not in drops], pipeline)
     if not drops:
         return rest
@@ -162,9 +162,8 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
     texts = ddl.column_types(new, server)
     before = ddl.column_types(old, server)
     gone = [name for name in gone if table.column(name)]
-    # Names that stand for another column than the one that the target's indexes hold.
-    passed_on = {was for _, was, _, name in pairs if was != name} & {name for _, was, _, name in pairs if was != name}
-    made = _drop_keys(new, table, [*gone, *passed_on]) if _key_changes(old, new) else []
+    lost = _lost(old, new, table)
+    made = _drop_keys(new, table, lost) if _key_changes(old, new) else []
     dropped = _dropped_generated(old, new)
     made += [f"DROP COLUMN {ident(name)}" for name in dict.fromkeys([*dropped, *gone]) if table.column(name)]
     vacated = {name.lower() for name in (*dropped, *gone)} | {was.lower() for _, was, _, name in pairs if was != name}
@@ -192,8 +191,16 @@ def _clauses(old: Route, new: Route, table: TargetTable, server: Server) -> list
     made += _generated(new, table, server, without=was_there)
     made += _soft_delete(new, table)
     if _key_changes(old, new):
-        made += _add_key(new, table, [*gone, *passed_on])
+        made += _add_key(new, table, lost)
     return made
+
+
+def _lost(old: Route, new: Route, table: TargetTable) -> list[str]:
+    """Name the target's columns that are gone, or whose names stand for other columns than those that its indexes
+    hold."""
+    pairs, gone, _ = _match(old, new)
+    passed_on = {was for _, was, _, name in pairs if was != name} & {name for _, was, _, name in pairs if was != name}
+    return [*(name for name in gone if table.column(name)), *passed_on]
 
 
 def _dropped_generated(old: Route, new: Route) -> list[str]:

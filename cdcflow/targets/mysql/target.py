@@ -133,6 +133,9 @@ class MysqlTarget:
         epoch = self._begun()
         with self._connected() as session:
             server = catalog.server(session)
+            table = catalog.table(session, route.target)
+            if table is not None and not table.made_by:  # else it would be refused when its rows are gone
+                refuse(route, problems(route, table, server))
             session.define(bookkeeping.MAKE_PARTIAL)
             self._begin_fenced(session, epoch)
             # First, for TRUNCATE commits: the record says by itself that the copy starts over.

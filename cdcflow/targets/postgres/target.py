@@ -163,6 +163,8 @@ class PostgresTarget:
             before, route = catalog.local(connection, before, route)
             have = catalog.shape(connection, route)
             if have.table is not None:
+                if not have.table.made_by:  # else it would be refused when its rows are gone
+                    refuse(route, problems(route, have.table))
                 self._empty(connection, route, have.table.alone)
                 if have.table.made_by:
                     self._make_types(connection, route, have)

@@ -96,6 +96,8 @@ class SqliteTarget:
         refuse_names(route)
         with self._writing() as (session, connection):
             table = catalog.table(connection, table_of(route))
+            if table is not None and not table.made_by:  # else it would be refused when its rows are gone
+                refuse(route, problems(route, table))
             if table is not None and table.kind == "table":
                 connection.execute(f"DELETE FROM {ident(table.name)}")
                 move = ddl.move(before, route)
