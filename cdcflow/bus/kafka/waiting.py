@@ -46,11 +46,7 @@ class Noted:
 
     def explains(self, *, at: str) -> CdcflowError | None:
         """Return the error that only a person can mend, where one was told of."""
-        with self._lock:
-            last = self._last
-        if last is None:
-            return None
-        found = translate(last, at=at)
+        found = self.told(at=at)
         return found if isinstance(found, (AccessDenied, ConfigError)) else None
 
     def told(self, *, at: str, reading: bool = False) -> CdcflowError | None:

@@ -131,7 +131,7 @@ def share_name(base: str, number: int) -> str:
 def share_of(queue: str) -> str:
     """Return the share of a partition's queue, given by its name."""
     base, _, number = queue.rpartition(".")
-    return f"{base}/{number}"
+    return share_name(base, int(number))
 
 
 def routing_key(table: TableName, partition: int) -> str:

@@ -142,7 +142,6 @@ class MysqlTarget:
             session.run(bookkeeping.forget_chunks(self._pipeline, route.source.id))
             self._forget_part(session, route)
             session.commit()
-            table = catalog.table(session, route.target)
             if table is not None:
                 self._empty(session, route)
                 if table.made_by:
