@@ -23,8 +23,7 @@ from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
 from tests.servers.kafka_server import Kafka
-from tests.unit.bus_double import FORMAT, Row, record, route_of, said, table
-from tests.unit.test_bus_reading import in_order
+from tests.unit.bus_double import FORMAT, Row, in_order, record, route_of, said, table
 
 TWO = table("id", "v")
 _numbers = itertools.count(1)

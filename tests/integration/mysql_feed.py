@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from cdcflow.model.change import ChangeBatch, Receipt, Rows, Step
 from cdcflow.model.frame import Cell, RowBatch, image
@@ -15,6 +17,8 @@ from cdcflow.model.schema import Column, Logical, NativeType, Table, TableName
 from cdcflow.sources.postgres.position import Lsn
 from cdcflow.state.store import open_store
 from cdcflow.targets.mysql import MysqlTarget
+from tests.conftest import MakeMysqlDatabase
+from tests.servers.fleet import Fleet
 from tests.servers.mysql_database import MysqlDatabase
 
 Changes = Sequence[tuple[str, Sequence[Cell] | None, Sequence[Cell] | None]]
@@ -140,3 +144,18 @@ class Fed:
 
 def found(fed: Fed, query: str = "SELECT id, v FROM t ORDER BY 1") -> list[tuple[object, ...]]:
     return fed.database.query(query)
+
+
+def after(fed: Fed, old: Route, *columns: Column, **more: Any) -> Route:
+    """Return the route of the same table in its next shape."""
+    source = replace(table(*columns, key=old.key), id=old.source.id, engine=old.source.engine)
+    return fed.route(source, **more)
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def fed(request: pytest.FixtureRequest, fleet: Fleet, new_mysql_database: MakeMysqlDatabase) -> Iterator[Fed]:
+    """A target that gets its batches from the test, on both servers."""
+    server = fleet.mysql(role="target") if request.param == "mysql" else fleet.mariadb("target")
+    made = Fed(new_mysql_database(server, "fed"))
+    yield made
+    made.close()

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from cdcflow.bus.formats import SCHEMA, Format, Reader, Writer
+from cdcflow.bus.reading import Reading
 from cdcflow.bus.shapes import Shapes, number_of
 from cdcflow.errors import DecodeError
 from cdcflow.model import shape
+from cdcflow.model.change import Rows, Step
 from cdcflow.model.frame import UNCHANGED, Cell, image
 from cdcflow.model.route import Mode, Route
 from cdcflow.model.schema import Column, Logical, NativeType, Table, TableName
@@ -133,3 +135,35 @@ def of(fingerprint: str, **more: bytes) -> list[tuple[str, bytes]]:
 
 
 FORMAT: Format = Texts()
+
+
+class Bus:
+    """A reading with what it was brought; places count up by themselves."""
+
+    def __init__(self, *known: tuple[Table, str], there: dict[int, Route] | None = None, **options: Any) -> None:
+        self.catalogue = Told(*known)
+        router = options.pop("router", route_of)
+        self.reading = Reading(FORMAT, self.catalogue, router, there or {}, **options)
+        self.place = 0
+
+    def bring(self, value: bytes | None, fingerprint: str = "", share: str = "t/0", **more: bytes) -> Any:
+        headers = of(fingerprint, **more) if fingerprint else None
+        self.place += 1
+        return self.reading.add("t", share, self.place - 1, b"k", value, headers)
+
+    def rows(self) -> list[tuple[str, Any, Any]]:
+        """Return (op, before, after) of everything since the last call, in the order of the messages."""
+        return in_order(self.reading.take()[0])
+
+
+def in_order(steps: list[Step]) -> list[tuple[str, Any, Any]]:
+    found = []
+    for step in steps:
+        if isinstance(step, Rows):
+            readers = {number: frame.rows() for number, frame in step.frames.items()}
+            assert all(frame.idempotent for frame in step.frames.values())
+            found += [
+                (chr(op), before, after)
+                for op, before, after in (next(readers[number]) for number in memoryview(step.order).cast("I"))
+            ]
+    return found

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from cdcflow.bus.config import Decoding
-from cdcflow.bus.formats import MEETING, SCHEMA, Format
-from cdcflow.bus.formats.avro import AvroFormat
-from cdcflow.bus.formats.avro_writing import long, text
-from cdcflow.bus.formats.framing import head
+from cdcflow.bus.formats import MEETING
 from cdcflow.bus.formats.opening import decoding
 from cdcflow.bus.reading import AGAIN, Reading
 from cdcflow.bus.shapes import number_of
 from cdcflow.errors import DecodeError
-from cdcflow.model.change import Meeting, Rows, SchemaChange, Step, Truncate, merge
+from cdcflow.model.change import Rows, SchemaChange, Truncate, merge
 from cdcflow.model.frame import UNCHANGED
 from cdcflow.model.position import Share, Shares
-from cdcflow.model.route import Mode, OnTruncate, Route
-from cdcflow.model.schema import Table, TableName
-from tests.unit.bus_double import FORMAT, Numbered, Told, of, route_of, said, table
-from tests.unit.bus_rows import MemoryRegistry
+from cdcflow.model.route import Mode
+from cdcflow.model.schema import TableName
+from tests.unit.bus_double import FORMAT, Bus, Told, route_of, said, table
 
 ID = number_of(TableName("public", "t"))
 TWO = table("id", "v")
 THREE = table("id", "v", "w")
-
-
-class Bus:
-    """A reading with what it was brought; places count up by themselves."""
-
-    def __init__(self, *known: tuple[Table, str], there: dict[int, Route] | None = None, **options: Any) -> None:
-        self.catalogue = Told(*known)
-        router = options.pop("router", route_of)
-        self.reading = Reading(FORMAT, self.catalogue, router, there or {}, **options)
-        self.place = 0
-
-    def bring(self, value: bytes | None, fingerprint: str = "", share: str = "t/0", **more: bytes) -> Any:
-        headers = of(fingerprint, **more) if fingerprint else None
-        self.place += 1
-        return self.reading.add("t", share, self.place - 1, b"k", value, headers)
-
-    def rows(self) -> list[tuple[str, Any, Any]]:
-        """Return (op, before, after) of everything since the last call, in the order of the messages."""
-        return in_order(self.reading.take()[0])
-
-
-def in_order(steps: list[Step]) -> list[tuple[str, Any, Any]]:
-    found = []
-    for step in steps:
-        if isinstance(step, Rows):
-            readers = {number: frame.rows() for number, frame in step.frames.items()}
-            assert all(frame.idempotent for frame in step.frames.values())
-            found += [
-                (chr(op), before, after)
-                for op, before, after in (next(readers[number]) for number in memoryview(step.order).cast("I"))
-            ]
-    return found
 
 
 def test_a_whole_row_overwrites_and_one_with_absent_cells_updates() -> None:
@@ -309,88 +270,6 @@ def test_a_row_of_others_that_lacks_a_column_is_refused_for_what_it_is() -> None
         reading.add("x.public.t", "t/0", 1, b'{"id":2}', b'{"id":2}', None)
 
 
-class Later(dict[int, Route]):
-    """Routes that were known at first; `[]` finds those of `later` too."""
-
-    def __init__(self, later: dict[int, Route] | None = None) -> None:
-        super().__init__()
-        self.later, self.asked = later or {}, 0
-
-    def __missing__(self, number: int) -> Route:
-        self.asked += 1
-        return self.later[number]
-
-
-def _json_key(number: int) -> bytes:
-    fields = [{"type": "int32", "optional": False, "field": "id"}]
-    return json.dumps({"schema": {"type": "struct", "fields": fields}, "payload": {"id": number}}).encode()
-
-
-def _json_row(number: int) -> bytes:
-    fields = [{"type": "int32", "optional": False, "field": "id"}, {"type": "string", "optional": True, "field": "v"}]
-    return json.dumps({"schema": {"type": "struct", "fields": fields}, "payload": {"id": number, "v": "a"}}).encode()
-
-
-def _avro() -> tuple[Format, Callable[[int], bytes], Callable[[int], bytes]]:
-    registry = MemoryRegistry()
-    columns: list[dict[str, Any]] = [{"name": "id", "type": "int"}]
-    key = registry.register("k", "AVRO", json.dumps({"type": "record", "name": "Key", "fields": columns}))
-    columns = [*columns, {"name": "v", "type": ["null", "string"]}]
-    value = registry.register("v", "AVRO", json.dumps({"type": "record", "name": "Value", "fields": columns}))
-    return (
-        AvroFormat(Decoding(format="avro", envelope="flat"), registry),
-        lambda number: head(key.id) + long(number),
-        lambda number: head(value.id) + long(number) + long(1) + text("a"),
-    )
-
-
-FLAT: dict[str, tuple[Format, Callable[[int], bytes], Callable[[int], bytes]]] = {
-    "json": (decoding(Decoding(envelope="flat")), _json_key, _json_row),
-    "json without schemas": (
-        decoding(Decoding(envelope="flat")),
-        lambda number: b'{"id":%d}' % number,
-        lambda number: b'{"id":%d,"v":"a"}' % number,
-    ),
-    "avro": _avro(),
-}
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("form", FLAT)
-def test_a_flat_deletion_before_any_row_goes_to_the_table_that_the_target_has(form: str, late: bool) -> None:
-    format_, key, row = FLAT[form]
-    first = Reading(format_, Told(), route_of, {}, flat=True)
-    first.add("x.public.t", "t/0", 0, key(1), row(1), None)
-    (rows,) = first.take()[0]
-    assert isinstance(rows, Rows)
-    there = {frame.route.source.id: frame.route for frame in rows.frames.values()}
-    known = Later(there) if late else there
-    again = Reading(format_, Told(), route_of, known, flat=True)
-    assert again.add("x.public.t", "t/0", 1, key(1), None, None) is None
-    assert again.add("x.public.t", "t/0", 2, key(2), row(2), None) is None
-    assert again.add("x.public.t", "t/0", 3, key(2), None, None) is None
-    steps = again.take()[0]
-    assert not any(isinstance(step, SchemaChange) for step in steps)
-    assert [op for op, _, _ in in_order(steps)] == ["D", "I", "D"]
-    assert [before for _, before, _ in in_order(steps)] == [[b"1", UNCHANGED], None, [b"2", UNCHANGED]]
-    frames = [frame for step in steps if isinstance(step, Rows) for frame in step.frames.values()]
-    assert {frame.route.target for frame in frames} == {there[ID].target}
-
-
-def test_flat_deletions_of_a_table_that_nobody_has_are_passed_over_and_looked_for_once_a_share() -> None:
-    known = Later()
-    reading = Reading(decoding(Decoding(envelope="flat")), Told(), route_of, known, flat=True)
-    for place in range(3):
-        assert reading.add("x.public.t", "t/0", place, b'{"id":1}', None, None) is None
-    assert (known.asked, reading.take()[0]) == (1, [])
-    reading.add("x.public.t", "t/1", 0, b'{"id":2}', None, None)
-    assert known.asked == 2
-    reading.forget("t/0")  # and taken again: whoever had it meanwhile may have made the table
-    known.later = {ID: route_of(replace(table("id", "v"), id=ID))}
-    reading.add("x.public.t", "t/0", 9, b'{"id":1}', None, None)
-    assert [op for op, _, _ in in_order(reading.take()[0])] == ["D"]
-
-
 def test_messages_that_describe_themselves_only_ever_add_columns() -> None:
     bus = Bus()
     for row in ({"id": 1, "v": "a", "w": "b"}, {"id": 2, "v": "c"}):
@@ -401,42 +280,6 @@ def test_messages_that_describe_themselves_only_ever_add_columns() -> None:
     assert isinstance(change, SchemaChange)
     assert change.new.source.column_names == ("id", "x", "v", "w")
     assert isinstance(rows, Rows)
-
-
-def test_truncate_goes_alone_and_meets_where_a_table_has_several_shares() -> None:
-    bus = Bus((TWO, "two"))
-    alone = bus.bring(said("t"), "two")
-    assert isinstance(alone, Truncate)
-    assert bus.bring(said("t"), "two", meeting=b"m/1") == alone
-    met = bus.bring(said("t"), "two", share="t/1", meeting=b"m7/3")
-    assert isinstance(met, Meeting)
-    assert (met.name, met.share, met.place) == ("m7", "t/1", 3)
-    assert met.shares == {"t/0", "t/1", "t/2"}
-    assert met.then == alone
-
-
-def test_a_mark_without_a_value_is_a_meeting_after_which_nothing_happens() -> None:
-    bus = Bus((TWO, "two"))
-    met = bus.reading.add("t", "t/1", 0, None, None, [(MEETING, b"m7/3")])
-    assert isinstance(met, Meeting)
-    assert (met.name, met.place, met.then, met.shares) == ("m7", 1, None, {"t/0", "t/1", "t/2"})
-    assert bus.reading.add("t", "t/1", 1, b"k", None, [(SCHEMA, b"two")]) is None  # a tombstone
-
-
-def test_a_truncate_without_a_value_empties_the_table_all_the_same() -> None:
-    bus = Bus((TWO, "two"))
-    alone = bus.bring(None, "two", op=b"t", meeting=b"m/1")
-    assert isinstance(alone, Truncate)
-    met = bus.bring(None, "two", share="t/1", op=b"t", meeting=b"m7/3")
-    assert isinstance(met, Meeting)
-    assert (met.name, met.place, met.then) == ("m7", 2, alone)
-
-
-@pytest.mark.parametrize("header", [b"m", b"m/x", b"/3", b"m/-1", b"m/2"])
-def test_a_meeting_that_makes_no_sense_is_unreadable(header: bytes) -> None:
-    bus = Bus((TWO, "two"))
-    with pytest.raises(DecodeError):
-        bus.bring(said("t"), "two", share="t/5", meeting=header)
 
 
 def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on() -> None:
@@ -463,48 +306,3 @@ def test_a_header_without_a_value_is_put_aside_as_unreadable() -> None:
     bus.reading.add("t", "t/0", 1, b'{"id":1}', row, whole)
     assert len(bus.rows()) == 1
     assert [each.reason.at for each in bus.reading.letters] == ["t/0 at 0"]
-
-
-def test_where_the_rules_ignore_a_truncate_nobody_is_waited_for() -> None:
-    bus = Bus((TWO, "two"), router=lambda table: replace(route_of(table), on_truncate=OnTruncate.IGNORE))
-    bus.bring(said("c", {"id": 1, "v": "a"}), "two")
-    assert bus.bring(said("t"), "two", share="t/0", meeting=b"m/2") is None
-    bus.bring(said("c", {"id": 2, "v": "a"}), "two")
-    assert len(bus.rows()) == 2
-
-
-class Registered:
-    """A reading of messages that name their schema by number, as Debezium's in Avro do; a truncate has no key."""
-
-    def __init__(self, there: dict[int, Route] | None = None) -> None:
-        self.reading = Reading(Numbered(), Told(), route_of, there or {})
-
-    def bring(self, value: bytes, key: bytes | None = b"k") -> Any:
-        return self.reading.add("t", "t/0", 0, key, value, None)
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_a_truncate_without_a_key_does_not_take_the_table_for_one_without_a_key(known: bool) -> None:
-    of_target = replace(table("id", "v"), id=ID, version=1)
-    bus = Registered({ID: route_of(of_target)} if known else None)
-    alone = bus.bring(said("t", {"id": None, "v": None}), key=None)
-    assert isinstance(alone, Truncate) if known else alone is None
-    bus.bring(said("c", {"id": 1, "v": "a"}))
-    (rows,) = bus.reading.take()[0]
-    assert isinstance(rows, Rows)
-    (frame,) = rows.frames.values()
-    assert frame.route.key == ("id",)
-    emptied = bus.bring(said("t", {"id": None, "v": None}), key=None)
-    assert isinstance(emptied, Truncate)
-    assert [route.key for route in emptied.routes] == [("id",)]
-
-
-def test_a_truncate_that_tells_nothing_of_its_table_empties_what_is_there() -> None:
-    emptied = b'{"before":null,"after":null,"source":{"schema":"public","table":"t"},"op":"t"}'
-    there = {ID: route_of(replace(TWO, id=ID, version=1))}
-    for known in ({}, there):
-        reading = Reading(decoding(Decoding()), Told(), route_of, known)
-        alone = reading.add("x.public.t", "t/0", 0, None, emptied, None)
-        assert alone == (Truncate((there[ID],), cascade=False, restart_identity=False) if known else None)
-        reading.add("x.public.t", "t/0", 1, b'{"id":1}', b'{"before":null,"after":{"id":1,"v":"a"},"op":"c"}', None)
-        assert reading.take()[1] == 1

@@ -20,8 +20,7 @@ from cdcflow.bus.reading import Reading
 from cdcflow.errors import PositionLost
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Share, Shares
-from tests.unit.bus_double import FORMAT, Told, route_of, said, table
-from tests.unit.test_bus_reading import in_order
+from tests.unit.bus_double import FORMAT, Told, in_order, route_of, said, table
 
 TOPIC = "p.public.t"
 TWO = table("id", "v")

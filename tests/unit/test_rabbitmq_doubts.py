@@ -105,7 +105,12 @@ class Publishing:
         self.sent: list[tuple[Place, Run | None, bool]] = []
         self.published = self._checkpoint = 0
 
-    def session(self, generation: int) -> None:
+    def sessions(self, count: int) -> None:
+        """Go through so many sessions, one after the other."""
+        for generation in range(1, count + 1):
+            self._session(generation)
+
+    def _session(self, generation: int) -> None:
         """Go on at the checkpoint, until the end or a kill."""
         repeated = Repeated(self._read_back()) if self._stream else Repeated({})
         number = sealed = 0
@@ -144,8 +149,7 @@ class Publishing:
 @given(st.data())
 def test_a_queue_is_read_once_however_often_its_publisher_dies(data: st.DataObject) -> None:
     publisher = Publishing(data, stream=False)
-    for generation in range(1, 6):
-        publisher.session(generation)
+    publisher.sessions(5)
     doubts = Doubts()
     applied = [
         run for place, run, copied in publisher.sent if not doubts.doubled(place, run, copied=copied) and not copied
@@ -157,7 +161,6 @@ def test_a_queue_is_read_once_however_often_its_publisher_dies(data: st.DataObje
 @given(st.data())
 def test_a_stream_holds_everything_once_however_often_its_publisher_dies(data: st.DataObject) -> None:
     publisher = Publishing(data, stream=True)
-    for generation in range(1, 6):
-        publisher.session(generation)
+    publisher.sessions(5)
     held = [run for _, run, copied in publisher.sent if not copied]
     assert held == [(str(each).encode(), b"") for each in range(publisher.published)]
