@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from cdcflow.bus.formats import MEETING, SCHEMA
@@ -30,6 +31,18 @@ def six_partitions(way: Through) -> None:
     topic, admin = way.topic("public.t"), way.kafka._topics.admin
     admin.create_partitions([NewPartitions(topic, 6)])[topic].result(30)
     until(lambda: len(admin.list_topics(topic).topics[topic].partitions) == 6, what="the topic has six partitions")
+
+
+@contextmanager
+def later(kafka: Kafka, topic: str, headers: list[tuple[str, str]], partition: int) -> Iterator[None]:
+    """Write a message that is in its partition from now on, and read by nobody before the block ends."""
+    producer = Producer({**kafka.client(), "transactional.id": f"{topic}.later", "transaction.timeout.ms": 300_000})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, headers=headers, partition=partition)
+    assert producer.flush(30) == 0
+    yield
+    producer.commit_transaction(30)
 
 
 @pytest.fixture
@@ -160,6 +173,9 @@ def test_who_is_away_at_a_mark_for_too_long_does_not_set_back_what_another_has_r
     def owners() -> dict[str, str]:
         return dict(way.target.query("SELECT share, owner ->> 'process' FROM cdcflow.shares"))
 
+    def come() -> list[tuple[str]]:
+        return way.target.query("SELECT share FROM cdcflow.meetings")
+
     try:
         way.source.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT generate_series(1, 40), 0")
         way.publish()
@@ -170,12 +186,14 @@ def test_who_is_away_at_a_mark_for_too_long_does_not_set_back_what_another_has_r
         topic = way.topic("public.t")
         mine = next(share for share, owner in owners().items() if owner == str(sleeper.pid))
         number = int(mine.rpartition("/")[2])
-        kafka.produce(topic, None, None, [(MEETING, "m1/2")], number)
-        until(lambda: way.target.query("SELECT share FROM cdcflow.meetings") == [(mine,)], what="it waits at the mark")
-        sleeper.pause()
-        until(lambda: owners()[mine] == str(other.pid), limit=60, what="its share is taken over")
-        kafka.produce(topic, None, None, [(MEETING, "m1/2")], 1 - number)
-        until(lambda: way.target.query("SELECT share FROM cdcflow.meetings") == [("",)], limit=60, what="it is over")
+        # Both marks are there before one can be seen, as a publisher writes them: a partition that was read to its end
+        # would be waited for by nobody.
+        with later(kafka, topic, [(MEETING, "m1/2")], 1 - number):
+            kafka.produce(topic, None, None, [(MEETING, "m1/2")], number)
+            until(lambda: come() == [(mine,)], what="it waits at the mark")
+            sleeper.pause()
+            until(lambda: owners()[mine] == str(other.pid), limit=60, what="its share is taken over")
+        until(lambda: come() == [("",)], limit=60, what="it is over")
         way.source.execute("UPDATE t SET v = 1")
         way.publish()
         until(lambda: is_same(way.source, way.target, "t"), limit=60)
