@@ -23,6 +23,7 @@ from cdcflow.model.position import Share, Shares
 from cdcflow.model.route import Route
 from cdcflow.model.schema import Table
 from tests.servers.kafka_server import Kafka
+from tests.servers.waiting import until
 from tests.unit.bus_double import FORMAT, Row, in_order, record, route_of, said, table
 
 TWO = table("id", "v")
@@ -158,6 +159,11 @@ class Group:
             stream.close()
             source.close()
 
+    @property
+    def taken(self) -> list[str]:
+        """The shares that members took, in order, each as often as it was taken."""
+        return [name for kind, names in self.record.said if kind == "take" for name in names]
+
     def place(self, partition: int = 0) -> int:
         share = self.record.shares.get(f"{self.topic}/{partition}")
         return share.place if share is not None else 0
@@ -170,6 +176,34 @@ def group(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Group:
     made = Group(kafka, f"members{next(_numbers)}")
     made.make()
     return made
+
+
+@contextmanager
+def turning(member: Member) -> Iterator[None]:
+    """Have a thread read for `member` until the block ends."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            member.turn()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def idle_until(member: Member, condition: Callable[[], bool]) -> None:
+    """Have `member` read nothing, as when its target is away, until the condition holds."""
+
+    def holds() -> bool:
+        member.stream.idle()
+        return condition()
+
+    until(holds, limit=60)
 
 
 def fails(member: Member, limit: float = 60) -> CdcflowError:

@@ -16,7 +16,7 @@ from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChang
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, Truncate
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
-from tests.integration.kafka_members import Group, fails, group  # noqa: F401 - a fixture
+from tests.integration.kafka_members import Group, fails, group, idle_until, turning  # noqa: F401 - a fixture
 from tests.servers.kafka_topics import Topics
 from tests.servers.waiting import until
 from tests.unit.bus_double import of, said, table
@@ -68,23 +68,12 @@ def test_a_second_member_takes_over_what_the_first_has_given(group: Group) -> No
         first = stack.enter_context(group.member())
         first.until(lambda: len(group.record.shares) == 4)
         second = stack.enter_context(group.member())
-        stop = threading.Event()
-
-        def run() -> None:
-            while not stop.is_set():
-                second.turn()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
+        with turning(second):
             while not (second.rows and first.rows) or written < 40:
                 group.put({"id": written, "v": "a"}, partition=written % 4)
                 written += 1
                 first.turn()
             first.until(lambda: len(first.rows) + len(second.rows) >= written)
-        finally:
-            stop.set()
-            thread.join()
         assert sorted(first.ids + second.ids) == list(range(written))
     kinds = [kind for kind, _ in group.record.said]
     assert "give" in kinds
@@ -196,6 +185,39 @@ def test_nothing_more_is_read_behind_a_meeting_until_the_stream_may_go_on(group:
         one.stream.resume(f"{group.topic}/0")
         one.until(lambda: 2 in one.ids)
         assert sorted(one.ids) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_a_partition_that_waited_at_a_meeting_is_read_again_when_it_comes_back(group: Group, protocol: str) -> None:  # noqa: F811
+    for number in range(4):
+        group.put({}, "t", partition=number, meeting="m1/5")
+
+    def met() -> list[str]:
+        steps = [batch.steps[0] for batch in one.batches]
+        return [step.share for step in steps if isinstance(step, Meeting)]
+
+    with group.member(protocol=protocol) as one:
+        one.until(lambda: len(met()) == 4)
+        with group.member(protocol=protocol) as other, turning(other):
+            one.until(lambda: bool(other.batches))
+        one.until(lambda: len(met()) > 4)
+        assert met()[4] in group.taken[4:]
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_a_partition_that_was_handed_on_while_nothing_was_read_is_read_when_it_comes_back(
+    group: Group,  # noqa: F811
+    protocol: str,
+) -> None:
+    with group.member(protocol=protocol) as one:
+        one.until(lambda: len(group.record.shares) == 4)
+        with group.member(protocol=protocol) as other, turning(other):
+            idle_until(one, lambda: len(group.taken) > 4)
+        taken = len(group.taken)
+        idle_until(one, lambda: len(group.taken) > taken)
+        for number in range(4):
+            group.put({"id": number, "v": "a"}, partition=number)
+        one.until(lambda: len(one.rows) == 4)
 
 
 def test_a_truncate_goes_alone_behind_the_rows_before_it(group: Group) -> None:  # noqa: F811

@@ -399,7 +399,10 @@ class KafkaStream:
                     self._alone = None
         gone = {(one.topic, one.partition) for one in partitions}
         self._ready = deque(one for one in self._ready if (one.topic(), one.partition()) not in gone)
+        self._paused = [one for one in self._paused if (one.topic, one.partition) not in gone]
         try:
+            # The client remembers a pause, also of a partition that goes and comes back.
+            consumer.resume(partitions)
             consumer.incremental_unassign(partitions)
         except KafkaException as error:
             log.debug("partitions could not be given back", error=str(error))
