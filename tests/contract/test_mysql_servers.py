@@ -177,9 +177,9 @@ def test_a_mysql_server_of_a_killed_session_is_stopped_by_the_next(flavour: str,
     assert killed.stdout is not None
     folder = Path(killed.stdout.readline().strip())
     server = int((folder / "data" / "pid").read_text())
+    assert Path(f"/proc/{server}").exists()
     killed.kill()
     killed.communicate()
-    assert Path(f"/proc/{server}").exists()
     until(lambda: _swept(folder.parent), what="the folder is gone")
     until(lambda: not Path(f"/proc/{server}").exists(), what="the server is gone")
 

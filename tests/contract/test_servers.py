@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import psycopg
 import pytest
 
 from tests.conftest import MakeDatabase
+from tests.servers import cluster
+from tests.servers.cluster import Cluster, free_port
 from tests.servers.database import Database, is_same, same
 from tests.servers.fleet import PostgresServer
 from tests.servers.proxy import Proxy
@@ -41,6 +44,37 @@ def test_data_survive_a_crash_of_a_durable_server(new_server: Callable[..., Post
         assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
 
 
+def test_a_port_is_given_to_one_test_process_while_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scripted:
+        def randint(self, _least: int, _most: int) -> int:
+            return next(drawn)
+
+    code = "from tests.servers.cluster import free_port; print(free_port(), flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert other.stdout is not None
+    theirs, ours = int(other.stdout.readline()), free_port()
+    monkeypatch.setattr(cluster, "_any", Scripted())
+    again = random.SystemRandom().sample(range(20_000, 32_001), 100)
+    drawn = iter([theirs, ours, *again])
+    assert free_port() in set(again) - {theirs, ours}
+    other.kill()
+    other.communicate()
+    drawn = iter([theirs])
+    assert free_port() == theirs
+
+
+def test_a_server_on_whose_port_another_one_answers_does_not_pass_for_that(new_server: Callable[..., Cluster]) -> None:
+    server, other = new_server(18), new_server(18)
+    server.stop()
+    server.port = other.port
+    server.configure(port=str(server.port))
+    with pytest.raises(RuntimeError, match="taken by another server"):
+        server._try_start()
+    assert not server.running
+
+
 def test_what_a_killed_session_left_behind_is_stopped_and_removed_by_the_next() -> None:
     code = "from tests.servers.fleet import Fleet; f = Fleet(); s = f.alone(18); print(s.folder, flush=True); input()"
     killed = subprocess.Popen(
@@ -49,9 +83,9 @@ def test_what_a_killed_session_left_behind_is_stopped_and_removed_by_the_next() 
     assert killed.stdout is not None
     folder = Path(killed.stdout.readline().strip())
     postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+    assert Path(f"/proc/{postmaster}").exists()
     killed.kill()
     killed.communicate()
-    assert Path(f"/proc/{postmaster}").exists()
     # Another test process may sweep at the same moment; whoever does it, in the end nothing is left.
     until(lambda: _swept(folder.parent), what="the folder is gone")
     until(lambda: not Path(f"/proc/{postmaster}").exists(), what="the server is gone")

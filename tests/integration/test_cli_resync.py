@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.integration.cli_shop import Call, Start, fill, free_port, until_live
+from tests.integration.cli_shop import Call, Start, fill, until_live
+from tests.servers.cluster import free_port
 from tests.servers.commands import PipelineFolder
 from tests.servers.database import Database, is_same
 from tests.servers.waiting import until

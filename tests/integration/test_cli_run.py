@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from tests.integration.cli_shop import Call, Start, fill, free_port, until_live
+from tests.integration.cli_shop import Call, Start, fill, until_live
+from tests.servers.cluster import free_port
 from tests.servers.commands import PipelineFolder, environment
 from tests.servers.database import Database, is_same
 from tests.servers.waiting import until

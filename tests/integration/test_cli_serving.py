@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli_shop import Call, Start, fill, free_port, page, until_live
+from tests.integration.cli_shop import Call, Start, fill, page, until_live
+from tests.servers.cluster import free_port
 from tests.servers.commands import PipelineFolder
 from tests.servers.database import Database
 from tests.servers.waiting import until

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import random
 import shutil
 import signal
@@ -13,13 +14,13 @@ from typing import IO, Literal
 
 import psycopg
 
-from tests.servers.cache import ServerMissing, account
+from tests.servers.cache import ServerMissing, account, cache_folder
 from tests.servers.waiting import until
 
 StopMode = Literal["smart", "fast", "immediate", "kill"]
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
-START_LIMIT_SECONDS = 60
-STOP_LIMIT_SECONDS = 60
+START_LIMIT_SECONDS = 150
+STOP_LIMIT_SECONDS = 150
 
 SETTINGS = {
     "listen_addresses": "'127.0.0.1'",
@@ -48,13 +49,33 @@ host replication all 127.0.0.1/32 scram-sha-256
 """
 
 
+# Not `random` itself, which Hypothesis seeds alike in every test process.
+_any = random.SystemRandom()
+_given: set[int] = set()
+_claims: IO[bytes] | None = None
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on, below the range that the kernel gives to clients."""
+    """Return a port that nobody listens on, below the range that the kernel gives to clients.
+
+    A server binds it only seconds later, so no other test process is given it while this one lives, nor this one twice.
+    """
     while True:
-        port = random.randint(20_000, 32_000)
+        port = _any.randint(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _claim(port)
+                _given.add(port)
+                return port
+
+
+def _claim(port: int) -> None:
+    """Lock the byte of this number in a file that all test processes share. Raises OSError: another one holds it."""
+    global _claims
+    if _claims is None:
+        _claims = (cache_folder() / "ports.lock").open("ab")  # kept open: the locks go with it
+    fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
 
 
 class Cluster:
@@ -166,7 +187,11 @@ class Cluster:
             with self._log.open("ab") as log:
                 self._process = self._spawn([self.tree / "bin" / "postgres", "-D", self._data], log)
         try:
-            psycopg.connect(self.url(), connect_timeout=5).close()
+            with psycopg.connect(self.url(), connect_timeout=5) as connection:
+                ((found,),) = connection.execute("SHOW data_directory").fetchall()
         except psycopg.OperationalError as error:
             raise RuntimeError(f"{error}\n{self.log()[-3000:]}") from error
+        if found != str(self._data):
+            self.stop("kill")
+            raise RuntimeError(f"port {self.port} was taken by another server, of {found}")
         return True

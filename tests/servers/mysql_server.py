@@ -18,8 +18,8 @@ from tests.servers.mysql_session import connect_to, rows
 from tests.servers.mysql_trees import Tree, template
 from tests.servers.waiting import until
 
-START_LIMIT_SECONDS = 60
-STOP_LIMIT_SECONDS = 60
+START_LIMIT_SECONDS = 150
+STOP_LIMIT_SECONDS = 150
 # There is no stop between an orderly one and a crash.
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGTERM, "immediate": signal.SIGKILL, "kill": signal.SIGKILL}
 

@@ -17,7 +17,7 @@ from tests.servers import compose
 from tests.servers.cache import account
 from tests.servers.waiting import until
 
-STOP_LIMIT_SECONDS = 60
+STOP_LIMIT_SECONDS = 150
 # A server that ends this often before it is ready will not come up.
 SPAWN_LIMIT = 3
 
