@@ -93,7 +93,7 @@ def test_another_broker_leads_when_the_leader_was_killed(kafka_cluster: Kafka) -
     killed = kafka_cluster.leader(topic, 0)
     killed.kill()
     kafka_cluster.produce(topic, "k", "after")
-    assert kafka_cluster.leader(topic, 0) is not killed
+    until(lambda: kafka_cluster.leader(topic, 0) is not killed, limit=60, what="all say who leads")
     assert [m.value for m in kafka_cluster.read(topic)] == [b"before", b"after"]
     killed.start()
     assert kafka_cluster.running
@@ -192,15 +192,18 @@ def test_a_memory_alarm_blocks_publishers_until_it_is_over(rabbitmq: RabbitMq) -
     connection.add_on_connection_blocked_callback(lambda *_: blocked.append(True))
     connection.add_on_connection_unblocked_callback(lambda *_: blocked.append(False))
     channel = connection.channel()
-    for on in (True, False):
-        rabbitmq.memory_alarm(on)
-        channel.basic_publish("", named("nowhere"), b"x")
+    try:
+        for on in (True, False):
+            rabbitmq.memory_alarm(on)
+            channel.basic_publish("", named("nowhere"), b"x")
 
-        def told(on: bool = on) -> bool:
-            connection.process_data_events(0.05)
-            return on in blocked
+            def told(on: bool = on) -> bool:
+                connection.process_data_events(0.05)
+                return on in blocked
 
-        until(told, limit=60)
+            until(told, limit=60)
+    finally:
+        rabbitmq.memory_alarm(False)  # the broker is the other tests' too
     connection.close()
 
 

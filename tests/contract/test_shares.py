@@ -304,7 +304,7 @@ def test_what_is_said_to_be_durable_is_on_the_disk_also_where_no_share_has_moved
 def test_who_is_stopped_in_a_transaction_holds_the_others_up_for_a_while_only(
     target_db: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "BESIDE_OTHERS_SECONDS", 2)
+    monkeypatch.setattr(session, "BESIDE_OTHERS_SECONDS", 5)
     home = Home(str(target_db.url), "public")
     store = open_store(home.url)
     store.migrate()
@@ -314,8 +314,7 @@ def test_who_is_stopped_in_a_transaction_holds_the_others_up_for_a_while_only(
         one.target.create(one.route)
         one.write("t/0", 1, (1, "a"))
         asleep = one.target._applier._session  # type: ignore[attr-defined]
-        asleep.run("BEGIN")
-        asleep.run("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+        asleep.run("BEGIN; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
         two.claim("t/0")
         # The server ends that transaction, or the lock is asked for again.
         until(lambda: two.write("t/0", 2, (1, "b")) is None, what="the other has written")

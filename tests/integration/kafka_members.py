@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from cdcflow.bus.formats import OP, SCHEMA
+from cdcflow.bus.kafka import catalogue, stream, watch
 from cdcflow.bus.kafka import source as kafka_source
 from cdcflow.bus.kafka.source import Config, KafkaSource
 from cdcflow.bus.kafka.stream import KafkaStream
@@ -173,7 +175,11 @@ class Group:
 def group(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Group:
     """Topics and a group of this test alone, whose messages are those of `unit.bus_double`."""
     monkeypatch.setattr(kafka_source, "decoding", lambda *_: FORMAT)
-    made = Group(kafka, f"members{next(_numbers)}")
+    # A machine that stands still for a while is no broker that is away.
+    monkeypatch.setattr(watch, "_ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr(stream, "_AWAY_SECONDS", 120.0)
+    monkeypatch.setattr(catalogue, "_OPEN_SECONDS", 120.0)
+    made = Group(kafka, f"members{os.getpid()}_{next(_numbers)}")
     made.make()
     return made
 
@@ -182,10 +188,14 @@ def group(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Group:
 def turning(member: Member) -> Iterator[None]:
     """Have a thread read for `member` until the block ends."""
     stop = threading.Event()
+    errors: list[Exception] = []
 
     def run() -> None:
-        while not stop.is_set():
-            member.turn()
+        try:
+            while not stop.is_set():
+                member.turn()
+        except Exception as error:
+            errors.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -194,6 +204,8 @@ def turning(member: Member) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        for error in errors:
+            raise error
 
 
 def idle_until(member: Member, condition: Callable[[], bool]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_a_number_that_the_registry_does_not_have_is_told(schema_registry: Serve
 
 
 @pytest.fixture
-def free_port() -> int:
-    from tests.servers.cluster import free_port
-
-    return free_port()
+def free_port() -> Iterator[int]:
+    """A port that nobody answers at, and that nobody else takes."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

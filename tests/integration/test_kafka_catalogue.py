@@ -41,7 +41,8 @@ def test_a_shape_in_an_open_transaction_is_waited_for(group: Group) -> None:  # 
     assert looking.is_alive()
     assert seen == []
     producer.commit_transaction(30)
-    looking.join(30)
+    looking.join(60)
+    assert not looking.is_alive()
     assert [one.column_names for one in seen] == [("id", "w")]  # type: ignore[attr-defined]
 
 

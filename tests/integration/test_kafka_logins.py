@@ -254,7 +254,7 @@ def test_run_and_check_of_both_sides_say_that_no_token_is_had_or_that_none_is_ta
         for process, _ in waiting[1::2]:
             assert process.wait(60) == 75, process.output()
         for process, _ in waiting[::2]:  # it may pass
-            assert not process.ended, process.output()
+            assert "interrupted, will" in process.log(), process.output()
     finally:
         for way in ways:
             way.end()

@@ -11,6 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import NewPartitions
 
 from cdcflow.bus.formats import OP, SCHEMA
+from cdcflow.bus.kafka import watch
 from cdcflow.bus.kafka.source import KafkaSource
 from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, Truncate
@@ -289,7 +290,8 @@ def test_a_full_pipeline_stays_a_member_and_loses_nothing(group: Group) -> None:
         assert [kind for kind, _ in group.record.said] == ["take"]
 
 
-def test_a_broker_that_was_away_is_gone_on_with(group: Group, new_kafka) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_a_broker_that_was_away_is_gone_on_with(group: Group, new_kafka, monkeypatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    monkeypatch.setattr(watch, "_ANSWER_SECONDS", 1.0)
     alone = Group(new_kafka(), "alone")
     alone.make()
     alone.put({"id": 1, "v": "a"})

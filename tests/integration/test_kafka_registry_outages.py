@@ -78,11 +78,11 @@ def test_at_the_start_it_is_waited_for_and_without_it_both_end_with_75(
 ) -> None:
     way = between("avro", out=registry, into=registry)
     registry.refuse()
-    begun = way.publishing.start("run"), way.instance()
-    for process in begun:
-        process.until_output(AWAY)
+    publisher = way.publishing.start("run")
+    publisher.until_output(AWAY)
     assert way.topic("public.t") not in way.kafka.topics()
     registry.passing()
+    begun = publisher, way.instance()
     equal(way, *begun)
     ended(*begun)
 
@@ -90,7 +90,7 @@ def test_at_the_start_it_is_waited_for_and_without_it_both_end_with_75(
     registry.refuse()
     begun = way.publishing.start("run"), way.instance()
     for process in begun:
-        assert process.wait() == 75, process.log()
+        assert process.wait(120) == 75, process.log()
         assert f"error: {AWAY}" in process.log()
         assert f"at:   schema registry http://127.0.0.1:{registry.port}" in process.log()
     assert len(way.kafka.read(way.topic("public.t"))) == 1

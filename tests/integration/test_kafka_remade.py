@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.kafka_pairs import Through, through
-from tests.servers.database import Database, same
+from tests.servers.database import Database, is_same, same
 from tests.servers.kafka_server import Kafka
 from tests.servers.waiting import until
 
@@ -82,8 +82,7 @@ def test_both_sides_stop_when_a_topic_is_deleted_and_what_they_advise_makes_the_
     way.publishing.call("resync", "public.t", exit_code=0)
     publisher, applier = way.publishing.start("run"), way.instance()
     way.source.execute("INSERT INTO t VALUES (1000, 'last')")
-    until(lambda: way.target.value("SELECT count(*) FROM t WHERE id = 1000") == 1, limit=60)
-    same(way.source, way.target, "t")
+    until(lambda: is_same(way.source, way.target, "t"), limit=60, what="all is there")
     assert not publisher.ended
     assert not applier.ended
 

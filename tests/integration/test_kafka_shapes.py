@@ -64,6 +64,7 @@ def test_a_shape_that_comes_back_is_applied_by_an_instance_that_read_other_rows_
     same(way.source, way.target, "t")
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("engine", ["postgres", "mysql"])
 def test_rows_of_an_older_shape_that_come_late_get_what_older_rows_have_in_an_added_column(
     request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, source_db: Database, engine: str
@@ -98,7 +99,7 @@ def test_rows_of_an_older_shape_that_come_late_get_what_older_rows_have_in_an_ad
             "INSERT INTO t SELECT n, 'z', n, 'own', n FROM generate_series(81, 120) n"
         )
         way.publish()
-        until(lambda: other.ended or target.value(has_x) == 1, limit=60, what="the new shape is there")
+        until(lambda: other.ended or target.value(has_x) == 1, limit=150, what="the new shape is there")
         one.resume()
         until(lambda: rows(120), limit=60, what="the late rows are there")
         all_rows = "SELECT id, a, x, y, z FROM t ORDER BY id"

@@ -57,6 +57,7 @@ def test_what_both_sides_say_of_a_deleted_queue_ends_with_an_equal_target(
     shop, queue = grouped(bus, group)
     publisher, applier = shop.start(shop.out), shop.start(shop.into)
     until(lambda: f"reading a queue  queue={queue}" in applier.log(), what="it is read")
+    publisher.until_output("streaming")
     rabbitmq.delete_queue(queue)
     change(source_db, random.Random(1))
     said = ended(applier)
@@ -101,6 +102,7 @@ def test_what_both_sides_say_of_a_deleted_stream_ends_with_an_equal_target(
     publisher, applier = shop.start(shop.out), shop.start(shop.into)
     queue = f"{shop.out.name}.0"
     until(lambda: f"reading a queue  queue={queue}" in applier.log(), what="it is read")
+    publisher.until_output("streaming")
     rabbitmq.delete_queue(queue)
     source_db.execute(f"INSERT INTO account SELECT n, 7 FROM generate_series(1001, {1000 + more}) n")
     source_db.execute("DELETE FROM account WHERE id < 50")

@@ -99,8 +99,14 @@ class Forwarder:
         for side in (client, server):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
-            self._open |= {client, server}
-            self._servers[client] = server
+            late = self._mode == "refuse"  # `cut` has passed while the connection was made
+            if not late:
+                self._open |= {client, server}
+                self._servers[client] = server
+        if late:
+            _reset(client)
+            _reset(server)
+            return
         threading.Thread(target=self._pump, args=(client, server, "bytes_up"), daemon=True).start()
         threading.Thread(target=self._pump, args=(server, client, "bytes_down"), daemon=True).start()
 

@@ -79,7 +79,8 @@ class TopicWatch:
             )
         ids = self._cluster.ids(topics)
         for topic, number in ids.items():
-            if self._ids.get(topic, number) != number:
+            # A broker that does not know it yet has none.
+            if number and (self._ids.get(topic) or number) != number:
                 raise SourceChanged(
                     f'topic "{topic}" was made anew since it was read',
                     at=self._at,
@@ -88,5 +89,5 @@ class TopicWatch:
                     " one), it is read from its start",
                 )
         changed = topics != sorted(self._ids)
-        self._ids = {topic: ids.get(topic, "") for topic in topics}
+        self._ids = {topic: ids.get(topic) or self._ids.get(topic, "") for topic in topics}
         return Seen(topics, changed)
