@@ -385,3 +385,15 @@ def test_partitions_that_were_added_while_nobody_ran_begin_at_their_start_with_s
     with group.member(start="latest") as one:
         one.until(lambda: len(one.rows) == 2)
         assert sorted(one.ids) == [2, 3]
+
+
+def test_a_topic_that_was_made_while_nobody_ran_begins_at_its_start_with_start_latest(group: Group) -> None:  # noqa: F811
+    group.put({"id": 1, "v": "before"})
+    with group.member(start="latest") as one:
+        one.until(lambda: group.place() == 1)
+    other = group.kafka.create_topic(f"{group.name}.public.u")
+    group.kafka.produce(other, "k", said("c", {"id": 2, "v": "its copy"}), [(SCHEMA, "two")])
+    group.put({"id": 3, "v": "after"})
+    with group.member(start="latest") as one:
+        one.until(lambda: len(one.rows) == 2)
+        assert sorted(one.ids) == [2, 3]

@@ -258,6 +258,22 @@ def test_a_partition_that_was_added_while_nobody_ran_is_begun_at_its_start_also_
     assert began("latest", claims, 3, 2) == [0]
 
 
+def test_a_topic_that_came_behind_the_first_claim_is_begun_at_its_start_by_whatever_session_claims_it() -> None:
+    later = "p.public.u"
+    for known in ({TOPIC: 2}, {TOPIC: 2, later: 1}):  # it was there when the one that claims it began, or was not
+        one = Starts(cast("Cluster", Topics()), "latest", known, lambda _: {}, "here")
+        assert one.take([f"{later}/0"], Claimed(p0=50, p1=50))[f"{later}/0"].place == 0
+
+
+def test_all_topics_are_begun_at_their_end_with_the_first_claim_of_all() -> None:
+    other, claims = "p.public.u", Claimed()
+    both = {TOPIC: 2, other: 1}
+    for known in (both, {**both, "p.public.v": 1}):
+        one = Starts(cast("Cluster", Topics()), "latest", known, lambda _: {}, "here")
+        assert one.take([f"{TOPIC}/0"], claims)[f"{TOPIC}/0"].place == 50
+    assert claims.places == dict.fromkeys([f"{TOPIC}/0", f"{TOPIC}/1", f"{other}/0"], 50)
+
+
 def test_an_onlooker_begins_at_the_end() -> None:
     class Onlooker(Claimed):
         def take(self, names: Sequence[str]) -> Mapping[str, Share]:

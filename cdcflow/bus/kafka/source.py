@@ -59,7 +59,9 @@ class Config(Decoding):
         " when it is back soon.",
     )
     start: Literal["earliest", "latest"] = Field(
-        default="earliest", description="Where partitions begin that were never read."
+        default="earliest",
+        description="Where a pipeline begins that has read nothing yet; what joins `topics` later is read from its"
+        " start.",
     )
     protocol: Literal["auto", "consumer", "classic"] = Field(
         default="auto", description="How the group shares partitions out: KIP-848 where the brokers have it, or before."

@@ -21,8 +21,8 @@ Emptied = Callable[[Sequence[Partition]], Mapping[Partition, bool | None]]
 
 
 class Starts:
-    """Finds starting places. `known` are the partitions that were there when the stream began: a topic that came later
-    is read from its beginning also where `start` is latest."""
+    """Finds starting places. `known` are the partitions that were there when the stream began: where `start` is latest,
+    those are begun at their end with which the pipeline begins, and what came later at its start."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Starts:
 
     def _begin(self, names: Sequence[str], claims: Claims) -> Mapping[str, int]:
         """Put on record, and return, where partitions begin that never were: what follows is lost from now on when it
-        goes unread. Where `start` is latest, all those of a topic at once, so that one which is not there is known to
-        have come later, whoever claims it first."""
+        goes unread. Where `start` is latest, all that there are at once, with the first claim of all: so a partition
+        that is not on record afterwards came later, whoever claims it, and however often the stream began meanwhile."""
         recorded = claims.recorded()
         begun: dict[str, int] = {}
-        if self._start == "latest":
-            read = {partition_of(name)[0] for name in recorded}
-            fresh = sorted({partition_of(name)[0] for name in names} & self._known.keys() - read)
-            ends = self._cluster.ends((topic, number) for topic in fresh for number in range(self._known[topic]))
+        if self._start == "latest" and not recorded:
+            ends = self._cluster.ends(
+                (topic, number) for topic, count in self._known.items() for number in range(count)
+            )
             begun |= {share_name(*one): end for one, end in ends.items()}
         others = [partition_of(name) for name in names if name not in recorded and name not in begun]
         begun |= {share_name(*one): first for one, first in self._cluster.starts(others).items()}
