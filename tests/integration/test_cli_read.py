@@ -20,7 +20,9 @@ from tests.servers.waiting import until
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Running]
 
-SLOTS = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active"
+SLOTS = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND temporary"
+# A slot is listed, and active, before it has found the point in the log from which on everything is sent.
+READING = f"{SLOTS} AND active AND confirmed_flush_lsn IS NOT NULL"
 PUBLICATIONS = "SELECT array_agg(pubname::text ORDER BY 1) FROM pg_publication"
 
 
@@ -35,8 +37,8 @@ def shop(source_db: Database, pipeline_dir: PipelineFolder) -> PipelineFolder:
 
 
 def reading(source_db: Database, process: Running) -> None:
-    """Wait until the slot that it reads under is there: what is committed from now on is seen."""
-    until(lambda: process.ended or source_db.value(SLOTS) == 1, what="it reads")
+    """Wait until the slot that it reads under is complete: what is committed from now on is seen."""
+    until(lambda: process.ended or source_db.value(READING) == 1, what="it reads")
     assert not process.ended, process.output()
 
 
@@ -111,7 +113,7 @@ def test_nothing_is_left_at_the_source_and_nothing_is_made_at_the_target(
     reading(source_db, process)
     process.interrupt()
     assert process.wait() == 0
-    assert source_db.slots() == []
+    until(lambda: source_db.slots() == [], what="the server drops the temporary slot")
     assert source_db.value(PUBLICATIONS) is None
     assert target_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'cdcflow'") == 0
 
@@ -121,6 +123,8 @@ def test_reading_beside_a_pipeline_does_not_touch_it(
 ) -> None:
     cdcflow("run", "--until-caught-up", exit_code=0)
     confirmed = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE NOT temporary AND slot_name = %s"
+    held = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
+    until(lambda: not source_db.value(held, [f"cdcflow_{shop.name}"]), what="the server has let the run go")
     before = source_db.value(confirmed, [f"cdcflow_{shop.name}"])
     publications = source_db.value(PUBLICATIONS)
     process = running("read", "--limit", "1")
@@ -186,7 +190,7 @@ def test_an_iteration_gives_events_in_commit_order_one_transaction_after_the_oth
 def write_three_transactions(source_db: Database) -> None:
     with source_db.connect(autocommit=True) as connection:
         until(
-            lambda: connection.execute(SLOTS).fetchone() == (1,),  # type: ignore[arg-type]
+            lambda: connection.execute(READING).fetchone() == (1,),  # type: ignore[arg-type]
             what="it reads",
         )
         with connection.transaction():
@@ -216,7 +220,7 @@ def test_a_caller_who_thinks_long_about_an_event_keeps_the_connection(source_db:
 def insert_when_read(source_db: Database, count: int) -> None:
     with source_db.connect(autocommit=True) as connection:
         until(
-            lambda: connection.execute(SLOTS).fetchone() == (1,),  # type: ignore[arg-type]
+            lambda: connection.execute(READING).fetchone() == (1,),  # type: ignore[arg-type]
             what="it reads",
         )
         for number in range(1, count + 1):

@@ -142,7 +142,7 @@ def test_the_check_says_what_keeps_a_pipeline_from_going_on(made: Pair) -> None:
     made.source.execute(TABLE)
     made.run()
     made.commands.call("check", exit_code=0)
-    made.source.execute(f"SELECT pg_drop_replication_slot(slot_name) {SLOT}")
+    made.source.drop_slots()
     said = made.commands.call("check", exit_code=3)
     assert "does not exist" in said.stdout
     assert "cdcflow resync --all" in said.stdout

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(900)
+
 
 def cdcflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cdcflow", *words], cwd=folder, capture_output=True, text=True, timeout=150
+        [sys.executable, "-m", "cdcflow", *words], cwd=folder, capture_output=True, text=True, timeout=400
     )
 
 

@@ -18,6 +18,8 @@ from tests.servers.fleet import MARIADB, MARIADB_OTHERWISE, MYSQL, MysqlLike, le
 from tests.servers.mysql_server import MysqlServer
 from tests.servers.mysql_trees import template, tree_of
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

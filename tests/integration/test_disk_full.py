@@ -178,7 +178,7 @@ def test_it_may_be_stopped_while_it_waits_for_space_and_started_again(
     small.source.execute(f"BEGIN; {rows(1, 2000)}; {transfer(3)}; COMMIT")
     until_told(process, 1)
     process.terminate()
-    assert process.wait(20) == 0, process.output()
+    assert process.wait(60) == 0, process.output()
     assert small.target.value("SELECT count(*) FROM keyed") == 0
     small.disk.free()
     cdcflow("run", "--until-caught-up", exit_code=0)
@@ -247,6 +247,7 @@ def test_a_target_that_crashes_because_its_log_has_no_space_is_waited_for(
     finally:
         small_log.disk.free()
         small_log.disk.grow(400)
-        small_log.server.start()
+        # It may be about to go down, and then `start` finds it running.
+        until(lambda: small_log.server.start() and small_log.target.query("SELECT 1"), what="the server is back")
     until_same(process, small_log)
     end(process, small_log, cdcflow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from tests.servers.waiting import until
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Running]
 
-pytestmark = pytest.mark.own_interpreter
+pytestmark = [pytest.mark.own_interpreter, pytest.mark.timeout(600)]
 BUDGET_BYTES = 256_000_000
 LARGEST_PACKET = "1073741824"
 
@@ -110,7 +111,7 @@ def test_transaction_larger_than_the_budget_stays_inside_it(
     source.execute(statement)
     if what == "many":  # what was written before the kill is not seen, and is written once
         killed = running("run", env={VARIABLE: "piece written:3"})
-        assert killed.wait(120) != 0
+        assert killed.wait(120) == -signal.SIGKILL
         assert rows(side, "SELECT count(*) FROM big", mysql=side.mysql) == [("0",)]
     expected = rows(source, query, mysql=True)
     process = running("run")

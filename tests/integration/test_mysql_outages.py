@@ -72,7 +72,8 @@ class Traffic(threading.Thread):
 
     def stop(self) -> None:
         self._ended.set()
-        self.join(30)
+        self.join(90)
+        assert not self.is_alive()
 
 
 @contextmanager
@@ -192,19 +193,17 @@ def test_a_server_that_restarts_is_waited_for(
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_server_that_is_down_when_a_run_starts_is_waited_for(
-    side: str,
-    new_mysql_server: Callable[..., MysqlServer],
-    flow_of: Callable[..., Flow],
-    request: pytest.FixtureRequest,
+    side: str, flow: Flow, proxy: Callable[[MysqlServer], Proxy]
 ) -> None:
-    server = new_mysql_server()
-    other: MysqlServer = request.getfixturevalue("mysql_target" if side == "source" else "mysql_source")
-    flow = flow_of(server, other) if side == "source" else flow_of(other, server)
+    """A run waits for twenty seconds, in which a server need not have started: only its port is shut."""
     fill(flow.source)
-    server.stop()
+    database = flow.source if side == "source" else flow.target
+    between = proxy(database.server)  # type: ignore[arg-type]
+    flow.folder.through(**{side: between.through(database.url)})
+    between.refuse()
     process = flow.running("run")
     process.until_output(f"the connection to the {side} failed")
-    server.start()
+    between.passing()
     flow.until_live(process)
     flow.end(process)
 

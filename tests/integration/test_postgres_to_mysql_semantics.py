@@ -17,6 +17,9 @@ from tests.integration.semantics import Case
 from tests.servers.fleet import Fleet
 from tests.servers.waiting import until
 
+# The first test of a way makes the pipeline for all of them.
+pytestmark = pytest.mark.timeout(400)
+
 # Changes that a run follows one by one, and changes that wait for it in one large batch.
 WAYS = ("postgres-mysql followed", "postgres-mariadb later")
 

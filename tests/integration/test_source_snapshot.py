@@ -189,7 +189,10 @@ def test_a_table_renamed_under_the_copy_is_read_on(source: PostgresSource, datab
 
 
 def test_no_lock_is_kept_between_two_chunks(source: PostgresSource, database: Database) -> None:
-    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT n FROM generate_series(1, 9000) n")
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY) WITH (autovacuum_enabled = false);"
+        "INSERT INTO t SELECT n FROM generate_series(1, 9000) n"
+    )
     route = route_of(source)
     snapshot = source.snapshot()
     first, *_ = snapshot.plan(route, [])

@@ -22,7 +22,7 @@ def test_a_stream_that_hangs_is_given_up(
 ) -> None:
     monkeypatch.setattr(walsender, "ASK_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(walsender, "STATUS_SECONDS", 0.2)
-    monkeypatch.setattr(walsender, "SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(walsender, "SILENCE_SECONDS", 5.0)
     source_db.execute("CREATE PUBLICATION silence FOR ALL TABLES")
     (start,) = source_db.query(
         "SELECT lsn::text FROM pg_create_logical_replication_slot('silence_' || current_database(), 'pgoutput')"
@@ -31,10 +31,10 @@ def test_a_stream_that_hangs_is_given_up(
     between = proxy(pg_source)
     stream = walsender.Walsender(between.through(source_db.url), slot, ["silence"], Lsn.parse(start))
     try:
-        for _ in range(20):  # four seconds of an idle, healthy server: its answers keep the stream
+        for _ in range(35):  # seven seconds of an idle, healthy server: its answers keep the stream
             stream.receive(0.2, lagging=False)
         between.hang()
         with pytest.raises(SourceUnavailable, match="silent"):
-            stream.receive(10, lagging=False)
+            stream.receive(30, lagging=False)
     finally:
         stream.close()

@@ -123,10 +123,16 @@ def make_database(server: Server, *, encoding: str = "UTF8", label: str = "db") 
 
 def drop_database(database: Database) -> None:
     """Drop its slots, then the database with whoever is still connected."""
-    database.drop_slots()
-    database.close()
-    with psycopg.connect(database.server.url(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)".encode())
+
+    def dropped() -> bool:
+        """Whoever is about to end may make one more slot in between."""
+        database.drop_slots()
+        database.close()
+        with psycopg.connect(database.server.url(), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)".encode())
+        return True
+
+    until(dropped, limit=60, what=f"{database} can be dropped")
 
 
 def rows_of(database: Database, table: str, columns: Sequence[str] | None = None) -> list[str]:
