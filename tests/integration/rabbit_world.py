@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cdcflow.bus.rabbitmq import notes
 from cdcflow.bus.rabbitmq import source as sources
 from cdcflow.bus.rabbitmq import target as targets
 from cdcflow.errors import CdcflowError
@@ -42,13 +43,13 @@ def route(of: Table) -> Route:
 ROUTE = route(table("t"))
 
 
-def rows(op: str, pairs: Sequence[tuple[int, str]]) -> Rows:
+def rows(op: str, pairs: Sequence[tuple[int, str]], of: Route = ROUTE) -> Rows:
     images = [image([str(key).encode(), value.encode()]) for key, value in pairs]
     sizes = array("i", map(len, images)).tobytes()
     nothing = bytes(4 * len(pairs))
     after, before = (b"".join(images), b"") if op != "D" else (b"", b"".join(images))
     after_sizes, before_sizes = (sizes, nothing) if op != "D" else (nothing, sizes)
-    frame = RowBatch(ROUTE, ("id", "v"), op.encode() * len(pairs), after, after_sizes, before, before_sizes)
+    frame = RowBatch(of, ("id", "v"), op.encode() * len(pairs), after, after_sizes, before, before_sizes)
     return Rows({1: frame}, array("I", [1] * len(pairs)).tobytes())
 
 
@@ -137,6 +138,17 @@ class Exchange:
     def close(self) -> None:
         for each in self._open:
             each.close()
+
+
+@pytest.fixture
+def late_notes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Called, it lets the notes give nothing before whoever waits for silence takes them for read, as a replica may."""
+    real = notes.read_stream
+
+    def late(wire: Any, queue: str, start: int | str, quiet: float | None = None, **rest: Any) -> Iterator[Any]:
+        return real(wire, queue, start, **rest) if quiet is None else iter(())
+
+    return lambda: monkeypatch.setattr(notes, "read_stream", late)
 
 
 @pytest.fixture

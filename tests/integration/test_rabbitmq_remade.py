@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
 from cdcflow.bus.rabbitmq.target import RabbitTarget
-from cdcflow.errors import OperatorError, TargetUnavailable
-from tests.integration.rabbit_world import Claims, Exchange, Reader, batch, exchange, pairs, rows, truncate
+from cdcflow.errors import OperatorError, SourceUnavailable, TargetUnavailable
+from cdcflow.model.position import Share
+from tests.integration.rabbit_world import Claims, Exchange, Reader, batch, exchange, late_notes, pairs, rows, truncate
 from tests.servers.rabbitmq_server import RabbitMq
 
-__all__ = ["exchange"]
+__all__ = ["exchange", "late_notes"]
 
 
 def was_read(shop: Exchange, count: int) -> tuple[RabbitTarget, Reader]:
@@ -74,6 +75,57 @@ def test_a_stream_that_was_read_before_it_had_a_name_is_told_from_the_next(
     other = Reader(shop, reader.claims)
     other.to_the_end()
     assert other.rows == {str(key): f"w{key}" for key in range(1, 101)}
+
+
+def test_a_stream_made_again_is_told_from_the_one_that_was_read_however_late_the_notes_come(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq, late_notes: Callable[[], None]
+) -> None:
+    shop = exchange(queue="stream")
+    target, reader = was_read(shop, 30)
+    other = Reader(shop, reader.claims)
+    target.close()
+    rabbitmq.delete_queue(f"{shop.name}.0")
+    shop.begun().apply(batch(200, truncate(), rows("I", pairs(1, 100, "w"))))
+    late_notes()
+    assert "deleted and made again" in str(other.fails())
+
+
+def test_a_stream_that_is_made_again_while_it_is_taken_is_not_taken_for_the_one_that_was_read(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange(queue="stream")
+    target, reader = was_read(shop, 30)
+
+    class Slow(Claims):
+        def take(self, names: Sequence[str]) -> dict[str, Share]:
+            target.close()
+            rabbitmq.delete_queue(f"{shop.name}.0")
+            shop.begun().apply(batch(200, truncate(), rows("I", pairs(1, 100, "w"))))
+            return super().take(names)
+
+    claims = Slow()
+    claims.shares = dict(reader.claims.shares)
+    other = Reader(shop, claims)
+    assert isinstance(other.fails(), SourceUnavailable)
+    other.stream.close()
+    assert "deleted and made again" in told(shop, reader.claims).what
+
+
+def test_notes_that_were_made_again_are_read_from_their_start(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange(queue="stream")
+    target, reader = was_read(shop, 5)
+    target.close()
+    for _ in range(3):
+        shop.begun().close()
+    source = reader.source
+    assert source.tables()
+    rabbitmq.delete_queue(f"{shop.name}.schema_changes")
+    target = shop.begun()
+    assert source.tables() == []
+    target.apply(batch(200, rows("I", pairs(6, 5))))
+    assert [str(table.name) for table in source.tables()] == ["public.t"]
 
 
 @pytest.mark.parametrize("gone", [0, 1])

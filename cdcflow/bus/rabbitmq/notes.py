@@ -18,7 +18,7 @@ from cdcflow.bus.rabbitmq.marks import OpenMark, read_mark
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
 from cdcflow.bus.rabbitmq.wire import Event, Wire, short
 from cdcflow.bus.shapes import Shapes
-from cdcflow.codecs.amqpframes_cy import DELIVER, entry, frame
+from cdcflow.codecs.amqpframes_cy import ACK, DELIVER, entry, frame
 from cdcflow.codecs.amqpheaders_cy import headers_of
 from cdcflow.errors import SourceUnavailable, Unavailable
 from cdcflow.model.schema import Table
@@ -34,9 +34,8 @@ GIVEN_UP: Final = b"given up/"
 # Messages of a stream that may be on their way at once while it is read by itself.
 _PREFETCH: Final = 1000
 _ANSWER_SECONDS: Final = 30.0
-# A stream whose reader hears nothing for so long is at its end.
+# A stream whose reader hears nothing for so long is taken to be at its end, by who only looks.
 _QUIET_SECONDS: Final = 0.3
-_TRIES: Final = 5
 _CANCEL: Final = spec.Basic.Cancel.INDEX
 _CHANNEL_CLOSE: Final = spec.Channel.Close.INDEX
 
@@ -166,16 +165,35 @@ class Notes:
         Raises:
             Unavailable, AccessDenied, OperatorError: the broker cannot be asked.
         """
-        with self._lock, self._connected() as wire:
-            self.read(wire)
+        with self._lock, self._connected() as (wire, _):
+            self.catch_up(wire)
+
+    def catch_up(self, wire: Wire) -> None:
+        """Read all that is confirmed by now, through an open connection.
+
+        A replica may lag, and a disk stall, so that is told by a note that is written behind it. Through a connection
+        of its own: under an alarm the broker reads nothing more of one that publishes.
+
+        Raises:
+            Refused: as `read`.
+            Unavailable, AccessDenied, OperatorError: as `refresh`.
+        """
+        name = uuid4().hex.encode()
+        with self._there():
+            end = self._end(wire, name)
+            if isinstance(self._next, int) and self._next > end:
+                self._forget()  # the stream was made again
+            if self._next != end:
+                self.read(wire, name)
 
     def read(self, wire: Wire, mark: bytes | None = None) -> None:
-        """Read what is new through an open connection: up to a note that was written for that, or until it is quiet.
+        """Read what is new through an open connection: up to a note that was written for that, or until it is quiet,
+        where a late answer does no harm.
 
         Raises:
             Refused: the broker refuses.
         """
-        try:
+        with self._there():
             for offset, headers, body in read_stream(wire, self._queue, self._next, None if mark else _QUIET_SECONDS):
                 key = headers.get(KEY, b"")
                 self._next = offset + 1
@@ -191,10 +209,40 @@ class Notes:
                     self.add(key.decode("utf-8", "replace"))
                 elif mark is not None and key == mark:
                     return
+
+    def _end(self, wire: Wire, name: bytes) -> int:
+        """Write a note that says nothing, and return its offset."""
+        found = read_stream(wire, self._queue, "last", begun=lambda: self._mark(name))
+        return next(offset for offset, headers, _ in found if headers.get(KEY) == name)
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        try:
+            yield
         except Refused as refused:
             if refused.code != NOT_FOUND or refused.hard:
                 raise
             self._forget()  # nobody has published yet
+
+    def _mark(self, name: bytes) -> None:
+        """Write a note that says nothing, and wait for its confirm. Raises as `refresh`."""
+        with self._connected() as (wire, channel):
+            wire.call(spec.Confirm.Select(), channel=channel)
+            post(wire, channel, self._exchange, own_key(self._queue), [(PLACE, MARK), (KEY, name)])
+            since = time.monotonic()
+            while time.monotonic() - since < _ANSWER_SECONDS:
+                for event in wire.take():
+                    if event[1] == ACK:
+                        return
+                    if event[1] == _CHANNEL_CLOSE:
+                        raise wire.channel_closed(event)
+                wire.pump(0.5)
+            raise self._unavailable(
+                "RabbitMQ takes no messages now" if wire.blocked else "RabbitMQ does not confirm messages",
+                at=self._address.text,
+                why=wire.blocked or "the stream of notes may have lost the majority of its nodes",
+                do="rabbitmq-diagnostics alarms; rabbitmq-queues check_if_node_is_quorum_critical",
+            )
 
     def has(self, key: str) -> bool:
         """Return whether a shape is written down, and none of its table behind it."""
@@ -206,12 +254,10 @@ class Notes:
 
     def find(self, fingerprint: str) -> Table | None:
         """As `bus.shapes.Catalogue.find`. A shape is confirmed before its first row is published."""
-        for _ in range(_TRIES):
-            found = self._shapes.find(fingerprint)
-            if found is not None:
-                return found
-            self.refresh()
         found = self._shapes.find(fingerprint)
+        if found is None:
+            self.refresh()
+            found = self._shapes.find(fingerprint)
         if found is None:  # the stream was made again perhaps
             with self._lock:
                 self._forget()
@@ -232,12 +278,12 @@ class Notes:
         return self._shapes.placed(table)
 
     @contextmanager
-    def _connected(self) -> Iterator[Wire]:
+    def _connected(self) -> Iterator[tuple[Wire, int]]:
         with (
             translated(self._address, self._exchange, self._unavailable),
             short(self._address, "cdcflow notes", self._unavailable) as opened,
         ):
-            yield opened[0]
+            yield opened
 
 
 @contextmanager

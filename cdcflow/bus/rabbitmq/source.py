@@ -233,7 +233,7 @@ class RabbitSource:
             yield opened
 
     def _noted(self, wire: Wire) -> Noted:
-        self._notes.read(wire)
+        self._notes.catch_up(wire)
         noted = self._notes.layout
         if noted is None:
             raise SourceUnavailable(

@@ -80,7 +80,11 @@ class Starts:
             found: dict[str, Start] = {}
             for name, (queue, share) in claimed.items():
                 if share.place:
-                    found[name] = Start(share, self._before(wire, channel, queue, share.place))
+                    last = self._before(wire, channel, queue, share.place)
+                    if last is not None and last[0] > noted.generation:
+                        # Of a session that began since, perhaps in another stream of the name: look again.
+                        raise SourceUnavailable("a publisher has begun a session meanwhile", at=self._address.text)
+                    found[name] = Start(share, last)
                 elif self._start == "next" and not share.identity:
                     end = ends.get(name) or self._end(wire, channel, queue)
                     found[name] = Start(replace(share, place=end))

@@ -1,0 +1,53 @@
+"""What readers of RabbitMQ do where notes are late, queues change hands or are gone, or the broker has an alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.integration.rabbit_world import (
+    Exchange,
+    Reader,
+    batch,
+    exchange,
+    late_notes,
+    pairs,
+    route,
+    rows,
+    table,
+)
+from tests.servers.rabbitmq_server import RabbitMq
+
+__all__ = ["exchange", "late_notes"]
+
+
+def test_queues_are_read_while_the_broker_takes_no_messages(new_rabbitmq: Callable[[], RabbitMq]) -> None:
+    """What waits in them may be what it has no room for."""
+    broker = new_rabbitmq()
+    shop = Exchange(broker.url())
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 3))))
+    early = Reader(shop)
+    early.until(lambda: len(early.events) == 3)
+    users = route(table("users"))
+    target.apply(batch(200, rows("I", pairs(4, 3), users)))
+    broker.memory_alarm(True)
+    early.until(lambda: len(early.events) == 6)
+    early.step()
+    early.stream.close()
+    later = Reader(shop, early.claims)
+    later.until(lambda: later.stream._held)
+    broker.memory_alarm(False)
+    shop.close()
+
+
+def test_a_shape_is_known_however_late_the_notes_come(
+    exchange: Callable[..., Exchange], late_notes: Callable[[], None]
+) -> None:
+    shop = exchange()
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 3))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == 3)
+    late_notes()
+    target.apply(batch(200, rows("I", pairs(4, 3), route(table("users")))))
+    reader.until(lambda: len(reader.events) == 6)
