@@ -98,7 +98,8 @@ class Traffic(threading.Thread):
 
     def end(self) -> None:
         self._done.set()
-        self.join(30)
+        self.join(90)
+        assert not self.is_alive()
         if self.failure is not None:
             raise self.failure
 
@@ -140,7 +141,7 @@ def test_seeded_kills_lose_nothing_and_double_nothing(
                 killed += 1
                 extra += 1
                 continue
-            assert code in (-signal.SIGKILL, 128 + signal.SIGKILL), process.output
+            assert code in (-signal.SIGKILL, 128 + signal.SIGKILL), process.output()
             killed += 1
     finally:
         traffic.end()
@@ -178,7 +179,7 @@ def test_a_kill_at_each_named_moment_is_gone_on_from(
         source_db.execute("INSERT INTO entry (account, amount) SELECT n, 7 FROM generate_series(1, 30000) n")
         source_db.execute("UPDATE account SET balance = balance + 1")
     process = running("run", "--until-caught-up", env={VARIABLE: f"{moment}:1"})
-    assert process.wait(60) in (-signal.SIGKILL, 128 + signal.SIGKILL), process.output
+    assert process.wait(60) in (-signal.SIGKILL, 128 + signal.SIGKILL), process.output()
     source_db.execute("DELETE FROM entry WHERE id % 7 = 0; UPDATE account SET note = NULL WHERE id % 5 = 0")
     cdcflow("run", "--until-caught-up", exit_code=0)
     for table in ("account", "entry", "loose"):

@@ -14,7 +14,7 @@ from typing import Any
 from tests.servers.commands import Commands, PipelineFolder, Running
 from tests.servers.database import drop_database, make_database
 from tests.servers.fleet import Fleet
-from tests.servers.mysql_database import MysqlDatabase, drop_mysql_database, make_mysql_database
+from tests.servers.mysql_database import DROP_LIMIT_SECONDS, MysqlDatabase, drop_mysql_database, make_mysql_database
 
 _numbers = itertools.count(1)
 
@@ -117,4 +117,4 @@ def _database(stack: ExitStack, fleet: Fleet, engine: str, role: str, folder: Pa
 
 
 def _drop(target: MysqlDatabase, name: str) -> None:
-    target.execute(f"SET lock_wait_timeout = 10; DROP DATABASE IF EXISTS `{name}`")
+    target.execute(f"SET lock_wait_timeout = {DROP_LIMIT_SECONDS}; DROP DATABASE IF EXISTS `{name}`")

@@ -56,7 +56,7 @@ def test_rewrites_in_a_row_while_running_lose_none_of_the_changes_behind_them(ma
         made.same("t", "busy")
         return True
 
-    until(equal, limit=40, what="both tables are the same")
+    until(equal, limit=90, what="both tables are the same")
     running.terminate()
     assert running.wait() == 0
 

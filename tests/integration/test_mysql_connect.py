@@ -163,9 +163,9 @@ def test_server_that_accepts_and_stays_deaf_is_given_up_when_the_url_says(
 
 
 def test_read_limit_ends_a_wait_and_no_limit_outlives_the_time_to_connect(mysql_source: MysqlServer):
-    with connect(mysql_source.url() + "?connect_timeout=1", side="target") as patient:
+    with connect(mysql_source.url() + "?connect_timeout=3", side="target") as patient:
         cursor = patient.cursor()
-        cursor.execute("SELECT SLEEP(1.5)")
+        cursor.execute("SELECT SLEEP(3.5)")
     hasty = connect(mysql_source.url(), side="target", read_timeout=0.5)
     with pytest.raises(pymysql.Error) as caught:
         hasty.cursor().execute("SELECT SLEEP(3)")

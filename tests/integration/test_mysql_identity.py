@@ -263,14 +263,16 @@ def test_another_server_is_refused_unless_it_has_all_that_was_applied(
     other.query("DROP DATABASE shop")
     if engine == "mysql":
         source = f"SOURCE_HOST='127.0.0.1', SOURCE_PORT={first.port}, SOURCE_USER='repl', SOURCE_PASSWORD='p'"
+        source += ", SOURCE_CONNECT_RETRY=1"
         reset(other)
         statement = f"CHANGE REPLICATION SOURCE TO {source}, SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"
-        start, waited = "START REPLICA", f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position.gtids}', 30)"
+        start, waited = "START REPLICA", f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position.gtids}', 120)"
     else:
         reset(other)
         source = f"MASTER_HOST='127.0.0.1', MASTER_PORT={first.port}, MASTER_USER='repl', MASTER_PASSWORD='p'"
+        source += ", MASTER_CONNECT_RETRY=1"
         statement = f"CHANGE MASTER TO {source}, MASTER_USE_GTID=slave_pos, MASTER_SSL=0"
-        start, waited = "START SLAVE", f"SELECT MASTER_GTID_WAIT('{position.gtids}', 30)"
+        start, waited = "START SLAVE", f"SELECT MASTER_GTID_WAIT('{position.gtids}', 120)"
     first.create_user("repl", "p", ["REPLICATION SLAVE ON *.*"])
     other.query(statement)
     other.query(start)

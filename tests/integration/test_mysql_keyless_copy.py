@@ -38,7 +38,7 @@ def writing(made: Pair) -> Iterator[None]:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert first.wait(20)
+    assert first.wait(60)
     try:
         yield
     finally:

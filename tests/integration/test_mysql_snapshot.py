@@ -321,7 +321,7 @@ def test_a_reader_that_stops_in_the_middle_leaves_nothing_behind(db: MysqlDataba
         next(iter(blocks))
         blocks.close()  # type: ignore[attr-defined]
         assert len(lines(snapshot, route, chunk)) == 100
-        db.execute("SET lock_wait_timeout = 5")
+        db.execute("SET lock_wait_timeout = 60")
         db.execute("ALTER TABLE t ADD COLUMN c INT")
 
 

@@ -107,8 +107,10 @@ def test_check_names_what_is_missing(fed: Fed, fleet: Fleet) -> None:
     from cdcflow.targets.mysql import MysqlTarget
 
     route = fed.route(table(ID, V))
-    target = MysqlTarget(url, "p")
-    lines = {(each.name, each.level.value): each for each in target.check([route])}
+    try:
+        lines = {(each.name, each.level.value): each for each in MysqlTarget(url, "p").check([route])}
+    finally:
+        server.query("DROP USER 'small'@'%'")  # type: ignore[attr-defined]
     assert f"ON `{fed.database.name}`.* TO 'small'@" in lines["target.privilege", "blocker"].do
     assert "CREATE TEMPORARY TABLES ON `cdcflow`.*" in lines["target.state", "blocker"].do
     fed.made()

@@ -91,7 +91,7 @@ def test_an_instance_that_wakes_up_after_another_took_over_writes_nothing(
     source_db.execute("INSERT INTO orders VALUES (502, 'after'); UPDATE orders SET name = 'new' WHERE id = 500")
     until(lambda: is_same(source_db, target_db, "orders"), what="the second instance applies")
     first.resume()
-    assert first.wait(40) == 5, first.output()
+    assert first.wait(90) == 5, first.output()
     assert "cdcflow status" in first.log()
     source_db.execute("DELETE FROM orders WHERE id < 10")
     until(lambda: is_same(source_db, target_db, "orders"), what="the second instance goes on")

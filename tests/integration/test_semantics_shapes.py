@@ -243,7 +243,7 @@ def test_the_slot_moves_while_the_replicated_tables_are_idle(made: Pair) -> None
     made.source.execute("INSERT INTO busy SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
     now = made.source.value("SELECT pg_current_wal_lsn()")
     moved = "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()"
-    until(lambda: made.source.value(moved, [now]), limit=40, what="the slot passes the other table's rows")
+    until(lambda: made.source.value(moved, [now]), limit=90, what="the slot passes the other table's rows")
 
 
 @pytest.mark.parametrize(("source", "target"), [(14, 18), (18, 15)])

@@ -101,7 +101,7 @@ def test_rows_of_a_transaction_that_ran_across_the_view_are_read_by_the_next(
     with across.transaction():
         across.execute("UPDATE t SET v = 4 WHERE id = 4")
     second.commit()
-    maker.join(20)
+    maker.join(60)
     (view,) = views
     chunks = view.plan(route, [])
     before = dict(line.split(b"\t") for line in lines(view, route, chunks))

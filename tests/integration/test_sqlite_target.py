@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -423,7 +424,9 @@ def test_a_writer_of_another_process_is_waited_for(
     other = sqlite3.connect(file.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     source_db.execute("INSERT INTO t VALUES (1)")
-    other.execute("SELECT * FROM t")
+    assert not threading.Event().wait(2)  # it comes, finds the file taken, and neither ends nor writes
+    assert not one.ended, one.output()
+    assert other.execute("SELECT * FROM t").fetchall() == []
     other.execute("COMMIT")
     other.close()
     until(lambda: file.query("SELECT * FROM t") == [(1,)], what="the row arrives")

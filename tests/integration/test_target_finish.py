@@ -18,6 +18,7 @@ from cdcflow.state import SqlStore, open_store
 from cdcflow.targets.postgres import PostgresTarget
 from tests.integration.target_shapes import column, index, key_column, primary_key, route, table
 from tests.servers.database import Database
+from tests.servers.waiting import until
 
 
 @pytest.fixture
@@ -101,6 +102,12 @@ def test_what_the_rows_do_not_allow_is_left_out_and_the_rest_is_made(
     assert indexes_of(target_db) == ["btree (b)", "btree (id)"]
 
 
+MAKING = """
+SELECT 1 FROM pg_stat_activity
+WHERE datname = current_database() AND query ~ '^CREATE .*INDEX' AND wait_event_type = 'Lock'
+"""
+
+
 def test_indexes_are_made_beside_an_open_transaction_of_the_applier(
     target: PostgresTarget, target_db: Database
 ) -> None:
@@ -112,6 +119,7 @@ def test_indexes_are_made_beside_an_open_transaction_of_the_applier(
         applier.execute("INSERT INTO t VALUES (1, 'x')")
         finishing = threading.Thread(target=target.finish, args=([wanted],))
         finishing.start()
+        until(lambda: target_db.query(MAKING), what="the index waits for the open transaction")
         with target_db.connect() as other:
             other.execute("SET lock_timeout = '20s'")
             other.execute("INSERT INTO t VALUES (2, 'y')")

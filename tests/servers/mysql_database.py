@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pymysql
@@ -12,7 +14,7 @@ from pymysql.connections import Connection
 from tests.servers.mysql_session import connect_to, rows
 
 # Dropping waits for whoever holds a metadata lock; by default for a year.
-DROP_LIMIT_SECONDS = 10
+DROP_LIMIT_SECONDS = 60
 _numbers = itertools.count(1)
 
 
@@ -102,3 +104,13 @@ def drop_mysql_database(database: MysqlDatabase) -> None:
             except pymysql.err.OperationalError:
                 continue  # it has gone by itself
         rows(connection, f"DROP DATABASE IF EXISTS {database.name}")
+
+
+@contextmanager
+def compression_put_back(database: Any) -> Iterator[None]:
+    """At the end a MariaDB compresses nothing in its log, as by default: other tests use the server after this one."""
+    try:
+        yield
+    finally:
+        if getattr(database.server, "flavour", "") == "mariadb":
+            database.execute("SET GLOBAL log_bin_compress = OFF, GLOBAL log_bin_compress_min_len = 256")
