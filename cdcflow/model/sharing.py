@@ -37,7 +37,7 @@ class Claims(Protocol):
         from now on is refused by the target."""
 
     def recorded(self) -> Mapping[str, Share]:
-        """Return every share that is on record, whoever has it. Raises as `take`."""
+        """Return every share that is on record, whoever has it. Also called by `join` itself. Raises as `take`."""
 
     def begin(self, places: Mapping[str, int]) -> None:
         """Put shares on record that never were, with the places where they begin; the others stay. Raises as `take`."""

@@ -11,9 +11,9 @@ from pika import spec
 from cdcflow.bus.formats import OP
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.doubts import PLACE, Doubts, Row, Run, is_place, place_of, run_of
-from cdcflow.bus.rabbitmq.layout import Layout, Noted, base_of, look
+from cdcflow.bus.rabbitmq.layout import Layout, Noted, base_of, ready_in
 from cdcflow.bus.rabbitmq.notes import KEY, read_stream
-from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, RESOURCE_LOCKED, Refused
+from cdcflow.bus.rabbitmq.refusals import RESOURCE_LOCKED, Refused
 from cdcflow.bus.rabbitmq.wire import Wire
 from cdcflow.errors import OperatorError, TargetUnavailable
 from cdcflow.ops.logs import get_logger
@@ -78,18 +78,7 @@ def lost(wire: Wire, noted: Noted | None, layout: Layout, address: Address) -> l
 
 def missing(wire: Wire, queues: Iterable[str]) -> list[str]:
     """Return those that are not there. Raises Refused where the broker does not tell."""
-    gone = []
-    for queue in queues:
-        found = wire.channel()
-        try:
-            look(wire, found, queue)
-            wire.call(spec.Channel.Close(200, "done", 0, 0), channel=found)
-            wire.forget(found)
-        except Refused as refused:
-            if refused.code != NOT_FOUND or refused.hard:
-                raise
-            gone.append(queue)
-    return gone
+    return [queue for queue in queues if ready_in(wire, queue) is None]
 
 
 def read_back(wire: Wire, queue: str, mark: bytes) -> tuple[dict[Run, Row], int]:

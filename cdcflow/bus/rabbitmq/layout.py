@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from pika import spec
 
 from cdcflow.bus.rabbitmq.address import Address
+from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
 from cdcflow.bus.rabbitmq.wire import Wire
 from cdcflow.errors import ConfigError, OperatorError
 from cdcflow.model.schema import TableName
@@ -164,6 +165,11 @@ def own_key(queue: str) -> str:
     return f"cdcflow.queue.{queue}"
 
 
+def made_key(queue: str) -> str:
+    """Return the routing key by which a queue is bound last, where a reader makes it: one that is has all the rest."""
+    return f"cdcflow.made.{queue}"
+
+
 def read_layout(text: bytes, address: Address) -> Noted:
     """Read what `Layout.note` wrote.
 
@@ -211,6 +217,20 @@ def declare_queue(wire: Wire, channel: int, name: str, arguments: dict[str, Any]
 def look(wire: Wire, channel: int, name: str) -> Any:
     """Return what the broker says of a queue that is there. Raises Refused."""
     return wire.call(spec.Queue.Declare(0, name, True), channel=channel)
+
+
+def ready_in(wire: Wire, name: str) -> int | None:
+    """Return how many messages a queue has ready, None where it is not there. Raises Refused."""
+    channel = wire.channel()
+    try:
+        found = look(wire, channel, name)
+    except Refused as refused:
+        if refused.hard or refused.code != NOT_FOUND:
+            raise
+        return None
+    wire.call(spec.Channel.Close(200, "done", 0, 0), channel=channel)
+    wire.forget(channel)
+    return int(found.message_count)
 
 
 def bind(wire: Wire, channel: int, queue: str, exchange: str, key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pika import spec
@@ -14,7 +14,7 @@ from cdcflow.bus.rabbitmq.refusals import PRECONDITION_FAILED, Large, Refused, t
 from cdcflow.bus.rabbitmq.wire import Wire, decoded
 from cdcflow.codecs.amqpframes_cy import ACK, NACK, RETURN, entry, frame
 from cdcflow.codecs.amqpframes_cy import short as short_string
-from cdcflow.errors import OperatorError, TargetUnavailable
+from cdcflow.errors import OperatorError, TargetUnavailable, Unavailable
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -36,8 +36,17 @@ class Sender:
     Whatever goes wrong closes the connection: what is in doubt is not sent twice through one.
     """
 
-    def __init__(self, address: Address, exchange: str) -> None:
+    def __init__(
+        self,
+        address: Address,
+        exchange: str,
+        unavailable: type[Unavailable] = TargetUnavailable,
+        returned: Callable[[str], Exception] | None = None,
+    ) -> None:
+        """unavailable: what is raised where the broker is away. returned: gives the error for a message that no queue
+        took, of its routing key; None for that of a row."""
         self._address, self._exchange = address, exchange
+        self._unavailable, self._returned = unavailable, returned or self._row_returned
         self.wire: Wire | None = None
         self.channel = 0
         self._confirms = Confirms()
@@ -53,14 +62,14 @@ class Sender:
         self.wire = wire
 
     def opened(self) -> Wire:
-        """Return the connection. Raises TargetUnavailable where it was closed."""
+        """Return the connection. Raises Unavailable where it was closed."""
         if self.wire is None:
             raise self.closed()
         return self.wire
 
-    def closed(self) -> TargetUnavailable:
+    def closed(self) -> Unavailable:
         """Return the error for messages of an earlier connection, which may be lost without a word here."""
-        return TargetUnavailable("the connection to RabbitMQ was closed", at=self._address.text)
+        return self._unavailable("the connection to RabbitMQ was closed", at=self._address.text)
 
     def close(self) -> None:
         """Let the connection go. What is not confirmed is in doubt."""
@@ -91,7 +100,7 @@ class Sender:
         """Send frames that hold so many messages.
 
         Raises:
-            TargetUnavailable: the broker is away, or takes nothing now.
+            Unavailable: the broker is away, or takes nothing now.
             OperatorError: an earlier message was returned.
             Refused: it closed the channel.
         """
@@ -130,11 +139,11 @@ class Sender:
         self.hear()
         self._large.clear()
 
-    def _no_room(self) -> TargetUnavailable:
+    def _no_room(self) -> Unavailable:
         assert self.wire is not None
         why = self.wire.blocked
         self.close()
-        return TargetUnavailable(
+        return self._unavailable(
             "RabbitMQ takes no messages now" if why else "RabbitMQ does not confirm messages",
             at=self._address.text,
             why=why or "a queue may have lost the majority of its nodes",
@@ -149,7 +158,7 @@ class Sender:
                 tag, multiple = int.from_bytes(event[2][4:12], "big"), bool(event[2][12] & 1)
                 if event[1] == NACK:
                     self.close()
-                    raise TargetUnavailable(
+                    raise self._unavailable(
                         "a queue of RabbitMQ did not take a message",
                         at=self._address.text,
                         why="it is full and its policy says reject-publish, or it is not there for now",
@@ -157,13 +166,7 @@ class Sender:
                 self._confirms.confirm(tag, multiple=multiple)
             elif event[1] == RETURN:
                 self.close()
-                said = decoded(event)
-                raise OperatorError(
-                    "no queue takes a message: it was returned",
-                    at=f'exchange "{self._exchange}", routing key "{said.routing_key}", {self._address.text}',
-                    why="a queue or its binding was deleted; what a deleted queue held is lost",
-                    do="cdcflow resync --all, which makes the queues again; without a loss, start again",
-                )
+                raise self._returned(decoded(event).routing_key)
             elif event[1] == _CHANNEL_CLOSE:
                 refused = wire.channel_closed(event)
                 self.close()
@@ -180,7 +183,15 @@ class Sender:
         if refused.code == PRECONDITION_FAILED and "larger than" in refused.text:
             large, self._large = self._large, []
             return too_large(self._address.text, refused.text, large)
-        return translate(refused, self._address, self._exchange, TargetUnavailable)
+        return translate(refused, self._address, self._exchange, self._unavailable)
+
+    def _row_returned(self, key: str) -> OperatorError:
+        return OperatorError(
+            "no queue takes a message: it was returned",
+            at=f'exchange "{self._exchange}", routing key "{key}", {self._address.text}',
+            why="a queue or its binding was deleted; what a deleted queue held is lost",
+            do="cdcflow resync --all, which makes the queues again; without a loss, start again",
+        )
 
 
 def _publish(channel: int, exchange: str, key: str) -> bytes:

@@ -15,22 +15,21 @@ from cdcflow.bus.rabbitmq import check as checks
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.asking import Waiting
 from cdcflow.bus.rabbitmq.config import SourceConfig as Config
-from cdcflow.bus.rabbitmq.doubts import PLACE, Session
 from cdcflow.bus.rabbitmq.layout import (
     NOTES_KEY,
     Layout,
     Noted,
-    bind,
-    binding_key,
     declare_queue,
     group_base,
     look,
-    own_key,
     queue_name,
     quorum_arguments,
+    ready_in,
     share_name,
+    share_of,
 )
 from cdcflow.bus.rabbitmq.letters import DeadLetters
+from cdcflow.bus.rabbitmq.making import Making
 from cdcflow.bus.rabbitmq.notes import GIVEN_UP, KEY, Notes, post, stream_end, translated
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused
 from cdcflow.bus.rabbitmq.starts import Starts, is_another
@@ -76,7 +75,7 @@ class RabbitSource:
         self._own = f"{self._base}.{seat}" if seat else self._base
         self._notes = Notes(where, self._exchange, Layout(self._exchange, "quorum", 1).notes, SourceUnavailable)
         self._format: Format | None = None
-        self._made: set[str] = set()  # queues that were not there
+        self._made: dict[str, int] = {}  # queues that were not there, and the place up to which they had been read
 
     def check(self, routes: Sequence[Route], refused: Sequence[Table]) -> list[Finding]:
         """As `SharedSource.check`."""
@@ -112,7 +111,7 @@ class RabbitSource:
         with self._connected() as (wire, channel):
             noted = self._noted(wire)
             names = {share_name(self._base, n): queue_name(self._base, n) for n in range(noted.partitions)}
-            self._make(wire, channel, noted)
+            self._there(wire, noted)
             if noted.kind == "stream":
                 ends = {name: stream_end(wire, channel, self._exchange, queue) for name, queue in names.items()}
                 return Shares({name: Share(0, end, noted.identity(names[name])) for name, end in ends.items()})
@@ -140,6 +139,7 @@ class RabbitSource:
 
         Raises:
             SourceUnavailable: the broker is away, or nobody has published yet.
+            TargetUnavailable: as `Claims.recorded`.
             OperatorError: a queue of the group is gone.
             AccessDenied: login or permissions.
         """
@@ -149,7 +149,7 @@ class RabbitSource:
             try:
                 channel = wire.channel()
                 noted = self._noted(wire)
-                self._make(wire, channel, noted)
+                self._make(wire, channel, noted, claims)
                 reading = Reading(
                     self._formatted(),
                     self._notes,
@@ -161,7 +161,7 @@ class RabbitSource:
                 )
                 stream = noted.kind == "stream"
                 budget = max(1 << 20, self._context.memory_bytes // 16)
-                made, self._made = self._made, set()
+                made, self._made = self._made, {}
                 asked = Asked(
                     self._base,
                     self._own,
@@ -252,36 +252,50 @@ class RabbitSource:
             raise ConfigError("streams have no groups", at=self.address, do="leave `group:` out")
         return noted
 
-    def _make(self, wire: Wire, channel: int, noted: Noted) -> None:
-        """Make the queues of a group that the publisher does not know.
+    def _there(self, wire: Wire, noted: Noted) -> dict[str, int | None]:
+        """Return how many messages each queue has ready; None of one that is missing and that we make.
 
         Raises:
             OperatorError: queues are gone that were made once, or streams.
         """
-        for number in range(noted.partitions):
-            queue = queue_name(self._base, number)
-            trial = wire.channel()
-            try:
-                look(wire, trial, queue)
-                wire.call(spec.Channel.Close(200, "done", 0, 0), channel=trial)
-                wire.forget(trial)
-                continue
-            except Refused as refused:
-                if refused.hard or refused.code != NOT_FOUND:
-                    raise
-            if noted.kind == "stream" or (self._base in noted.bases and self._base not in self._notes.given_up):
-                raise OperatorError(
-                    f'queue "{queue}" is gone',
-                    at=self.address,
-                    why="what was in it and not applied is lost",
-                    do="cdcflow resync --all at the publisher, which makes it again; start this again then",
-                )
-            declare_queue(wire, channel, queue, quorum_arguments())
-            self._made.add(queue)
-            bind(wire, channel, queue, self._exchange, own_key(queue))
-            # Before anything else: a queue that does not begin with this lacks what was in it.
-            post(wire, channel, self._exchange, own_key(queue), [(PLACE, Session(0, None).header)])
-            bind(wire, channel, queue, self._exchange, binding_key(number))
+        there = {queue: ready_in(wire, queue) for queue in (queue_name(self._base, n) for n in range(noted.partitions))}
+        gone = next((queue for queue, ready in there.items() if ready is None), None)
+        if gone is not None and not self._is_ours(noted):
+            raise OperatorError(
+                f'queue "{gone}" is gone',
+                at=self.address,
+                why="what was in it and not applied is lost",
+                do="cdcflow resync --all at the publisher, which makes it again; start this again then",
+            )
+        return there
+
+    def _is_ours(self, noted: Noted) -> bool:
+        """Whether the publisher does not know the group, so that its queues are made here."""
+        return noted.kind != "stream" and (self._base not in noted.bases or self._base in self._notes.given_up)
+
+    def _make(self, wire: Wire, channel: int, noted: Noted, claims: Claims) -> None:
+        """Make the queues of a group that the publisher does not know, and finish those whose making was interrupted.
+
+        Raises:
+            OperatorError: as `_there`.
+            SourceUnavailable, TargetUnavailable: the broker takes no messages, or the record cannot be read.
+        """
+        if not self._is_ours(noted):
+            self._there(wire, noted)
+            return
+        # Before we look: what was read by then was there, and what we make and another instance reads was not.
+        read = {name: share.place for name, share in claims.recorded().items() if share.place}
+        there = self._there(wire, noted)
+        for queue, ready in there.items():
+            if ready is None:
+                declare_queue(wire, channel, queue, quorum_arguments())
+                if share_of(queue) in read:
+                    self._made[queue] = read[share_of(queue)]
+        empty = [
+            queue for queue, ready in there.items() if ready is None or (ready == 0 and share_of(queue) not in read)
+        ]
+        queues = {queue_name(self._base, number): number for number in range(noted.partitions)}
+        for queue in Making(self._where, self._exchange).finish(wire, channel, queues, empty):
             log.warning(
                 "made a queue, it gets what is published from now on",
                 queue=queue,

@@ -57,7 +57,7 @@ class Asked:
     partitions: int
     stream: bool
     made_by_publisher: bool  # the queues
-    made: set[str]  # queues that we had to make, and have not read yet
+    made: dict[str, int]  # queues that we had to make though they were read up to a place, and have not read yet
     prefetch: int
     unread_bytes: int  # so much may wait in memory
 
@@ -336,9 +336,8 @@ class RabbitStream:
         asked, wire = self._asked, self._wire
         queue = queue_name(asked.base, number)
         place = start.share.place
-        anew = queue in asked.made
-        asked.made.discard(queue)
-        if place and anew:
+        # Where another instance has gone on since, nothing was missing there.
+        if asked.made.pop(queue, 0) == place > 0:
             raise OperatorError(
                 f'queue "{queue}" was deleted, and is made again',
                 at=self._address.text,
