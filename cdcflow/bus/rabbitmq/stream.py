@@ -139,7 +139,6 @@ class RabbitStream:
             log.debug("the last messages were not acknowledged and come again", why=str(error))
         self._held.clear()
         self._wire.close()
-        self._letters.close()
 
     # -- messages
 
