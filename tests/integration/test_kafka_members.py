@@ -13,7 +13,7 @@ from confluent_kafka.admin import NewPartitions
 from cdcflow.bus.formats import OP, SCHEMA
 from cdcflow.bus.kafka import watch
 from cdcflow.bus.kafka.source import KafkaSource
-from cdcflow.errors import DecodeError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
+from cdcflow.errors import CdcflowError, DecodeError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting, SchemaChange, Truncate
 from cdcflow.model.check import Level
 from cdcflow.model.position import Shares
@@ -397,3 +397,20 @@ def test_a_topic_that_was_made_while_nobody_ran_begins_at_its_start_with_start_l
     with group.member(start="latest") as one:
         one.until(lambda: len(one.rows) == 2)
         assert sorted(one.ids) == [2, 3]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_of_two_instances_with_the_same_name_one_ends_and_says_why(group: Group, protocol: str) -> None:  # noqa: F811
+    with group.member(protocol=protocol, instance="a") as one:
+        one.until(lambda: len(group.record.shares) == 4)
+        with group.member(protocol=protocol, instance="a") as other:
+
+            def ended() -> str:
+                for each in (one, other):
+                    try:
+                        each.turn()
+                    except CdcflowError as error:
+                        return error.what
+                return ""
+
+            assert "the same `instance`" in until(ended, limit=60)

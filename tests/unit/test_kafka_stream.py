@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import TopicPartition, Uuid
+from confluent_kafka import KafkaError, TopicPartition, Uuid
 
 from cdcflow.bus.formats import MEETING, SCHEMA
 from cdcflow.bus.kafka.letters import DeadLetters
@@ -17,7 +18,7 @@ from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.topics import id_of
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Reading
-from cdcflow.errors import PositionLost
+from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Share, Shares
 from tests.unit.bus_double import FORMAT, Told, in_order, route_of, said, table
@@ -58,6 +59,16 @@ class Sent:
 
     def timestamp(self) -> tuple[int, int]:
         return 1, 1000
+
+
+@dataclass
+class Failed(Sent):
+    """An error in a message's place."""
+
+    why: KafkaError | None = None
+
+    def error(self) -> KafkaError | None:  # type: ignore[override]
+        return self.why
 
 
 def row(partition: int, offset: int) -> Sent:
@@ -317,3 +328,61 @@ def test_brokers_that_have_no_ids_of_topics_say_nothing_of_another_one(monkeypat
 
     monkeypatch.setattr(Topics, "ids", lambda self, topics: dict.fromkeys(topics, id_of(Uuid(0, 0))))
     assert began("earliest", Named()) == [7, 7]
+
+
+def failed(code: int, words: str = "", partition: int = 0) -> Failed:
+    return Failed(partition, 0, why=KafkaError(code, words) if words else KafkaError(code))
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "meaning", "said"),
+    [
+        # As librdkafka 2.16 words them, in groups of both kinds.
+        (KafkaError._FATAL, "Fatal error: {}: Fatal consumer error: {}", OperatorError, "has the same `instance`"),
+        (KafkaError._FATAL, "Fatal error: {}: ConsumerGroupHeartbeat: {}", OperatorError, "has the same `instance`"),
+        (KafkaError._FATAL, "Fatal error: out of luck", SourceUnavailable, "cannot be used now"),
+        (KafkaError._MAX_POLL_EXCEEDED, "", SourceUnavailable, "nothing was read for too long"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "", CdcflowError, "does not permit"),
+        (KafkaError._BAD_COMPRESSION, "", SourceUnavailable, "cannot be used now"),
+    ],
+)
+def test_what_a_member_ends_with(code: int, words: str, meaning: type[CdcflowError], said: str) -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+    client.script = [[failed(code, words.format(fenced, fenced))]]
+    with pytest.raises(meaning, match=said):
+        stream.read(0.0)
+
+
+def test_a_member_whose_killed_self_the_group_still_has_tries_again() -> None:
+    client = Client()
+    stream = stream_of(client)
+    words = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+    client.script = [[failed(KafkaError._FATAL, f"Fatal error: {words}: ConsumerGroupHeartbeat fatal error: {words}")]]
+    with pytest.raises(SourceUnavailable, match="has a member of the same `instance`"):
+        stream.read(0.0)
+
+
+def test_one_fetch_that_a_broker_refuses_is_no_end_and_a_row_of_them_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    client.script = [[failed(KafkaError.UNKNOWN)], [row(0, 0)]]
+    assert ids(stream.read(0.0)) == [0]
+    now += 60
+    client.script = [[failed(KafkaError.UNKNOWN)], [row(1, 0)]]
+    assert ids(stream.read(0.0)) == [100]
+    client.script = [[failed(KafkaError.UNKNOWN)] if turn % 2 == 0 else [] for turn in range(200)]
+    began, ended = now, ""
+    while not ended and client.script:
+        now += 0.5
+        try:
+            stream.read(0.0)
+        except SourceUnavailable as error:
+            ended = error.what
+    assert "cannot be used now" in ended
+    assert now - began > 20

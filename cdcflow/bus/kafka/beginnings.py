@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from cdcflow.bus.formats import OP
-from cdcflow.bus.kafka.errors import translate
+from cdcflow.bus.kafka.errors import passes, translate
 from cdcflow.bus.kafka.waiting import Noted
 from cdcflow.errors import SourceUnavailable
 
@@ -69,5 +69,5 @@ def _take(message: Message, found: dict[tuple[str, int], bool | None], at: str) 
         found[topic, number] = dict(headers).get(OP) == _TRUNCATE
     elif error.code() == KafkaError._PARTITION_EOF:
         found[topic, number] = None
-    elif not error.retriable():
+    elif not passes(error):
         raise translate(error, at=at, topic=topic, reading=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from cdcflow.bus.kafka.errors import translate
+from cdcflow.bus.kafka.errors import passes, translate
 from cdcflow.bus.kafka.partitions import Cluster
 from cdcflow.bus.shapes import Shapes
 from cdcflow.errors import SourceUnavailable
@@ -146,7 +146,7 @@ class TopicsOfShapes:
             self._next[one] = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:
             self._next[one] = max(self._next.get(one, 0), offset)
-        elif not error.retriable():
+        elif not passes(error):
             raise translate(error, at=self._at, topic=one[0] or "", reading=True)
         if one in ends and self._next.get(one, 0) >= ends[one]:
             del ends[one]

@@ -60,6 +60,9 @@ LOGIN: Final = frozenset(
         KafkaError.ILLEGAL_SASL_STATE,
     }
 )
+# What a member of a group dies of comes as one code, and what it was in the words.
+_SAME_INSTANCE: Final = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+_INSTANCE_TAKEN: Final = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 _ISSUER_REFUSES: Final = re.compile(r'"error"\s*:\s*"(invalid_|unauthorized_|unsupported_|access_denied)')
 
 
@@ -82,6 +85,15 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
     named = f'topic "{topic}"' if topic else "a topic"
     if code in FENCED:
         return fenced(at, "a newer producer of the pipeline has begun")
+    if code == KafkaError._FATAL and _SAME_INSTANCE in words:
+        do = "give each instance its own name under source: instance, or none"
+        return OperatorError("another instance of the pipeline has the same `instance`", at=at, why=words, do=do)
+    if code == KafkaError._FATAL and _INSTANCE_TAKEN in words:
+        do = "nothing where it was killed a moment ago: the group forgets it soon; else give each instance its own name"
+        return away("the group has a member of the same `instance`", at=at, why=words, do=do)
+    if code == KafkaError._MAX_POLL_EXCEEDED:
+        do = "nothing where the machine stood still; else raise max.poll.interval.ms in `properties:`"
+        return away("the group gave our partitions away: nothing was read for too long", at=at, why=words, do=do)
     if code in LOGIN:
         return _login(words, at, away)
     if code in _DENIED:
@@ -113,6 +125,15 @@ def translate(raised: KafkaException | KafkaError, *, at: str, topic: str = "", 
         words = re.sub(r'\bvalue "[^"]*"', "value", words)
         return ConfigError("the client refuses a setting", at=at, why=words, do="correct `properties:`, or `url:`")
     return away("the brokers cannot be used now", at=at, why=f"{error.name()}: {words}")
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether an error that came in place of a message is a broker's answer to a fetch, which the client makes again.
+
+    What the client itself found wrong with what it got (codes below -1) it may step over. Of what comes as a message
+    `retriable` says nothing.
+    """
+    return error.code() >= KafkaError.UNKNOWN and isinstance(translate(error, at=""), Unavailable)
 
 
 def _login(words: str, at: str, away: type[Unavailable]) -> CdcflowError:

@@ -11,14 +11,14 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, error_of, translate
+from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, passes, translate
 from cdcflow.bus.kafka.letters import DeadLetters
 from cdcflow.bus.kafka.partitions import partition_of, share_name
 from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.waiting import Noted
 from cdcflow.bus.kafka.watch import TopicWatch
 from cdcflow.bus.reading import Alone, Reading
-from cdcflow.errors import AccessDenied, CdcflowError, OperatorError, SourceUnavailable
+from cdcflow.errors import AccessDenied, CdcflowError, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Position, Share, Shares
 from cdcflow.model.sharing import Claims
@@ -34,11 +34,14 @@ _COMMIT_EVERY_SECONDS: Final = 1.0
 _MEASURE_EVERY_SECONDS: Final = 1.0
 # Brokers that are all away for so long are told of; until then the client finds them again by itself.
 _AWAY_SECONDS: Final = 20.0
+# The client asks again after half a second: two refusals with more than this between them are not in a row.
+_REFUSED_AGAIN_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
 class _Held:
-    """A partition that is ours. place: the next offset to read. meeting: nothing is read until `resume`."""
+    """A partition that is ours. place: the next offset to read. meeting: nothing is read until `resume`. refusals:
+    where it stood, and when, at the first and the last of the answers in a row that brought nothing."""
 
     name: str
     topic: str
@@ -46,10 +49,19 @@ class _Held:
     epoch: int
     place: int
     meeting: bool = False
+    refusals: tuple[int, float, float] = (-1, 0.0, 0.0)
 
     def at(self, offset: int) -> TopicPartition:
         """Return the partition as the client names it."""
         return TopicPartition(self.topic, self.partition, offset)
+
+    def refused(self, now: float) -> bool:
+        """Note an answer of the broker's that brought nothing; return whether there was no other for long."""
+        place, first, last = self.refusals
+        if place != self.place or now - last > _REFUSED_AGAIN_SECONDS:
+            first = now
+        self.refusals = self.place, first, now
+        return now - first > _AWAY_SECONDS
 
 
 class KafkaStream:
@@ -237,7 +249,7 @@ class KafkaStream:
             self._failure = self._starts.lost(held.name, held.place)
         elif code in UNKNOWN_TOPIC:
             self._watch.hurry()
-        elif not error.retriable():
+        elif held is None or not passes(error) or held.refused(time.monotonic()):
             self._failure = translate(error, at=self._at, topic=message.topic() or "", reading=True)
         self._check()
 
@@ -412,17 +424,8 @@ class KafkaStream:
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:
             self._away_since = self._away_since or time.monotonic()
-        elif code == KafkaError.FENCED_INSTANCE_ID:
-            self._failure = OperatorError(
-                "another instance of the pipeline has the same `instance`",
-                at=self._at,
-                why=error.str(),
-                do="give each instance its own name under source: instance, or none",
-            )
-        elif error.fatal():
-            self._failure = translate(error_of(error), at=self._at, reading=True)
         elif code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-            found = translate(error_of(error), at=self._at, reading=True)
+            found = translate(error, at=self._at, reading=True)
             if isinstance(found, AccessDenied):
                 self._failure = found
             else:
