@@ -16,7 +16,7 @@ from cdcflow.bus.kafka.partitions import Cluster
 from cdcflow.bus.kafka.starts import Starts
 from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.topics import id_of
-from cdcflow.bus.kafka.watch import TopicWatch
+from cdcflow.bus.kafka.watch import Seen, TopicWatch
 from cdcflow.bus.reading import Reading
 from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
@@ -86,6 +86,9 @@ class Client:
 
     script: list[list[Sent | Callable[[], None]]] = field(default_factory=list)
     sought: list[tuple[int, int]] = field(default_factory=list)
+    committed: list[tuple[int, int]] = field(default_factory=list)
+    closed: int = 0
+    heard: Any = None
     assigned: Any = None
     revoked: Any = None
     lost: Any = None
@@ -121,6 +124,13 @@ class Client:
     def lose(self, *partitions: int) -> None:
         self.lost(self, [TopicPartition(TOPIC, number) for number in partitions])
 
+    def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
+        self.committed += [(one.partition, one.offset) for one in offsets]
+
+    def close(self) -> None:
+        self.closed += 1
+        self.take(0, 1)
+
     def get_watermark_offsets(self, of: TopicPartition, cached: bool) -> None:
         return None
 
@@ -133,14 +143,22 @@ class Client:
     def resume(self, partitions: Any) -> None: ...
 
 
+@dataclass
 class Topics:
     """The one topic, always there; every partition of it begins at 0 and has grown to 50."""
+
+    away: bool = False
 
     def begin(self) -> list[str]:
         return [TOPIC]
 
-    def look(self, *, urgent: bool = False) -> None:
-        return None
+    def answers(self) -> bool:
+        return not self.away
+
+    def look(self, *, urgent: bool = False) -> Seen | None:
+        if self.away:
+            raise SourceUnavailable("no broker answers")
+        return Seen([TOPIC], changed=False) if urgent else None
 
     def starts(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         return dict.fromkeys(partitions, 0)
@@ -188,11 +206,15 @@ def starts(begin: Any = "earliest", partitions: int = 2) -> Starts:
     )
 
 
-def stream_of(client: Client) -> KafkaStream:
-    topics = cast("TopicWatch", Topics())
+def stream_of(client: Client, topics: Topics | None = None) -> KafkaStream:
+    def made(heard: Any) -> Any:
+        client.heard = heard
+        return client
+
+    watch = cast("TopicWatch", topics or Topics())
     reading = Reading(FORMAT, Told((TWO, "two")), route_of, {})
     letters = cast("DeadLetters", Letters())
-    return KafkaStream(lambda heard: cast("Any", client), topics, starts(), reading, letters, Claimed(), "here")
+    return KafkaStream(made, watch, starts(), reading, letters, Claimed(), "here")
 
 
 def ids(*pieces: object) -> list[int]:
@@ -386,3 +408,31 @@ def test_one_fetch_that_a_broker_refuses_is_no_end_and_a_row_of_them_is(monkeypa
             ended = error.what
     assert "cannot be used now" in ended
     assert now - began > 20
+
+
+def test_nothing_is_committed_while_the_brokers_are_away_and_all_of_it_when_they_are_back() -> None:
+    client, topics = Client(), Topics()
+    stream = stream_of(client, topics)
+    client.give(0, 1)
+    topics.away = True
+    client.heard(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    stream.ack(Shares({f"{TOPIC}/0": Share(1, 7)}))
+    stream.read(0.0)
+    client.take(1)
+    assert client.committed == []
+    topics.away = False
+    for _ in range(2):
+        stream.read(0.0)
+    assert client.committed == [(0, 7)]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_group_is_left_where_a_broker_answers(away: bool) -> None:
+    client, topics = Client(), Topics()
+    stream = stream_of(client, topics)
+    client.give(0, 1)
+    stream.ack(Shares({f"{TOPIC}/0": Share(1, 7)}))
+    topics.away = away
+    stream.close()
+    stream.close()
+    assert (client.closed, client.committed) == ((0, []) if away else (1, [(0, 7)]))

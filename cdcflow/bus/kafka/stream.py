@@ -194,14 +194,20 @@ class KafkaStream:
         return None if self._closed else self._behind
 
     def close(self) -> None:
-        """As `SharedStream.close`. What was read is made durable first (`Claims.give`), and committed for lag tools."""
+        """As `SharedStream.close`. What was read is made durable first (`Claims.give`), and committed for lag tools.
+
+        Where no broker answers there is nobody to be left, and the client would wait for that as long as the group
+        waits for us: it is let go as it is.
+        """
         if self._closed:
             return
         try:
-            self._consumer.close()
+            if self._watch.answers():
+                self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             log.debug("leaving the group failed", error=str(error))
         self._closed = True
+        del self._consumer
 
     # -- messages
 
@@ -343,6 +349,8 @@ class KafkaStream:
         clock = time.monotonic()
         if not self._uncommitted or (not now and clock - self._committed_at < _COMMIT_EVERY_SECONDS):
             return
+        if self._away_since:  # the client would keep it, and wait for it in `close`
+            return
         self._committed_at = clock
         with self._lock:
             names, self._uncommitted = self._uncommitted, set()
@@ -367,7 +375,7 @@ class KafkaStream:
         try:
             places = dict(self._begun(partitions))
         except CdcflowError as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)  # or its frames would keep the client when it is let go
             return
         consumer.incremental_assign([held.at(held.place) for held in places.values()])
         self._held.update(places)
@@ -387,7 +395,7 @@ class KafkaStream:
                 self._claims.give(names)
                 self._commit(now=True)
         except CdcflowError as error:
-            self._failure = self._failure or error
+            self._failure = self._failure or error.with_traceback(None)
         self._drop(consumer, partitions)
         log.debug("partitions were handed on", partitions=len(partitions), all=len(self._held))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cdcflow.bus.kafka.partitions import Cluster, of_tables
-from cdcflow.errors import OperatorError, SourceChanged
+from cdcflow.errors import CdcflowError, OperatorError, SourceChanged, SourceUnavailable
 from cdcflow.ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -51,6 +51,16 @@ class TopicWatch:
     def hurry(self) -> None:
         """Look again soon: something was heard of a topic."""
         self._hurried = True
+
+    def answers(self) -> bool:
+        """Whether a broker answers now. Waits for some seconds at most."""
+        try:
+            self._cluster.partitions(_ANSWER_SECONDS)
+        except SourceUnavailable:
+            return False
+        except CdcflowError:
+            pass  # it said no
+        return True
 
     def look(self, *, urgent: bool = False) -> Seen | None:
         """Return what there is to read, None where it is not yet time to look again.
