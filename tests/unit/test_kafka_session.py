@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,7 @@ class _Producer:
         self._tell: Callable[[KafkaError], None] = settings["error_cb"]
         self.heard: list[KafkaError] = []
         self.failure: KafkaError | None = None
+        self.aborts: list[KafkaError | None] = []  # the answers to come
 
     def __len__(self) -> int:
         return 0
@@ -41,6 +43,13 @@ class _Producer:
 
     def commit_transaction(self, seconds: float) -> None:
         self._answer()
+
+    def purge(self, **how: bool) -> None: ...
+
+    def abort_transaction(self, seconds: float) -> None:
+        failure = self.aborts.pop(0)
+        if failure is not None:
+            raise KafkaException(failure)
 
     def poll(self, seconds: float) -> int:
         heard, self.heard = self.heard, []
@@ -97,6 +106,34 @@ def test_a_login_refused_since_the_last_success_is_the_cause_of_an_outage(opened
     assert "sasl.token_url" in found.do
     producer.heard = [REFUSED]
     assert isinstance(failure_of(one, producer), AccessDenied)
+
+
+def again(code: int) -> KafkaError:
+    """Return an error that says it is retriable."""
+    return KafkaError(code, "not now", retriable=True)
+
+
+@pytest.mark.parametrize("code", [KafkaError._CONFLICT, KafkaError._STATE])
+def test_a_producer_whose_commit_is_under_way_is_given_up_at_once(opened: tuple[Session, _Producer], code: int) -> None:
+    one, producer = opened
+    failure_of(one, producer)
+    producer.aborts = [again(code), None]
+    one.abort()
+    assert not one.is_open
+    assert producer.aborts == [None]
+
+
+def test_an_abort_that_may_be_tried_again_is_tried_after_a_pause(
+    opened: tuple[Session, _Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    one, producer = opened
+    one.begin()
+    producer.aborts = [again(KafkaError.COORDINATOR_LOAD_IN_PROGRESS), again(KafkaError.NOT_COORDINATOR), None]
+    one.abort()
+    assert one.is_open
+    assert len(pauses) == 2
 
 
 def test_the_state_does_not_blame_a_login_that_was_refused_before_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:

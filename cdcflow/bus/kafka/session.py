@@ -23,6 +23,11 @@ _CALL_SECONDS: Final = 10.0
 _OPEN_LIMIT_SECONDS: Final = 40.0
 _COMMIT_LIMIT_SECONDS: Final = 30.0
 
+# What an abort is answered at once, however often, where a commit had no answer in time: that is still under way. It is
+# called retriable.
+_UNDER_WAY: Final = frozenset({KafkaError._CONFLICT, KafkaError._STATE})
+_ABORT_PAUSE_SECONDS: Final = 0.1
+
 # transaction.max.timeout.ms of a broker whose own value cannot be read.
 LONGEST_TRANSACTION_MS: Final = 900_000
 
@@ -235,9 +240,11 @@ class Session:
                 self._producer.abort_transaction(_CALL_SECONDS)
                 return
             except KafkaException as raised:
-                if not error_of(raised).retriable() or time.monotonic() > until:
+                error = error_of(raised)
+                if error.code() in _UNDER_WAY or not error.retriable() or time.monotonic() > until:
                     self.close()
                     return
+                time.sleep(_ABORT_PAUSE_SECONDS)
 
     def refused(self) -> tuple[str, bytes | None, KafkaError] | None:
         """Return the first message of the last transaction that the brokers refused: topic, key, why."""
