@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from confluent_kafka.admin import ResourceType
@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 # How often the topics that are written to are looked at: one that was deleted may have been made anew by itself.
 _LOOK_SECONDS: Final = 15.0
+# How soon once more where one was not there.
+_AGAIN_SECONDS: Final = 0.5
 
 _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -35,6 +37,7 @@ class Catalog:
         self.transactions = f"{pipeline}.transaction" if config.transactions else ""
         self._known: dict[str, Topic] = {}
         self._looked_at = time.monotonic()
+        self._missing: Set[str] = frozenset()  # of those, what the last look lacked
         self._lock = threading.Lock()
         self.alone = threading.Lock()  # held by whoever writes something into each partition of a topic
 
@@ -80,7 +83,7 @@ class Catalog:
         """Look, from time to time, whether the topics that are written to are still the same.
 
         Raises:
-            OperatorError: one is gone, or was made anew.
+            OperatorError: one is gone, by two looks in a row, or was made anew.
         """
         with self._lock:
             if time.monotonic() - self._looked_at < _LOOK_SECONDS:
@@ -88,11 +91,18 @@ class Catalog:
             self._looked_at = time.monotonic()
             known = dict(self._known)
         now = self._topics.find(list(known))
+        missing, lacked = known.keys() - now.keys(), self._missing
+        with self._lock:
+            self._missing = missing
+            if missing:  # by one broker, which may be behind the others: the next look tells
+                self._looked_at = time.monotonic() - _LOOK_SECONDS + _AGAIN_SECONDS
         for name, before in known.items():
             seen = now.get(name)
             if seen is None:
-                raise gone(name, self.at)
-            if seen.id != before.id:
+                if name in lacked:
+                    raise gone(name, self.at)
+                continue
+            if "" not in (seen.id, before.id) and seen.id != before.id:
                 raise remade(name, self.at)
             if seen.partitions != before.partitions:
                 log.warning(
@@ -102,7 +112,7 @@ class Catalog:
                     before=before.partitions,
                 )
                 with self._lock:
-                    self._known[name] = Topic(seen.name, seen.id, before.partitions, seen.replicas, seen.leaderless)
+                    self._known[name] = Topic(seen.name, before.id, before.partitions, seen.replicas, seen.leaderless)
 
     def make_own(self) -> None:
         """Make the pipeline's own topics where they are missing. Raises OperatorError, AccessDenied."""

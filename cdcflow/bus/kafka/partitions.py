@@ -96,7 +96,7 @@ class Cluster:
         self._admin = None
 
     def partitions(self, timeout: float = TIMEOUT_SECONDS) -> dict[str, int]:
-        """Return the number of partitions of every topic that we may see."""
+        """Return the number of partitions of every topic that we may see, also where it cannot be used just now."""
         until = time.monotonic() + timeout
         wait = min(timeout, REFUSED_SECONDS)
         while True:
@@ -111,7 +111,11 @@ class Cluster:
                     raise failure from None
         self.admin.poll(0)
         self._noted.forget()
-        return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
+        return {
+            name: len(topic.partitions)
+            for name, topic in found.items()
+            if topic.error is None or topic.error.code() not in UNKNOWN_TOPIC
+        }
 
     def ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the numbers that the brokers gave to topics when they were made; a topic that is gone lacks.

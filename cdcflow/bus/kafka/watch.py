@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +34,7 @@ class TopicWatch:
         self._ids: dict[str, str] = {}
         self._next = 0.0
         self._hurried = False
+        self._missing: Set[str] = frozenset()  # of those that were read, what the last look lacked
         self.partitions: dict[str, int] = {}
 
     def begin(self) -> Sequence[str]:
@@ -66,7 +67,7 @@ class TopicWatch:
         """Return what there is to read, None where it is not yet time to look again.
 
         Raises:
-            OperatorError: a topic that was read is gone, or another has its name.
+            OperatorError: a topic that was read is gone, by two looks in a row, or another has its name.
             SourceUnavailable: no broker answers.
         """
         now = time.monotonic()
@@ -77,8 +78,10 @@ class TopicWatch:
         self._next = now + LOOK_EVERY_SECONDS
         self._hurried = False
         self.partitions = self._cluster.partitions(_ANSWER_SECONDS)
-        topics = of_tables(self._globs, self.partitions)
-        gone = sorted(self._ids.keys() - set(topics))
+        there = of_tables(self._globs, self.partitions)
+        missing = self._ids.keys() - set(there)
+        gone = sorted(missing & self._missing)
+        self._missing = missing
         if gone:
             raise OperatorError(
                 f'topic "{gone[0]}" is gone',
@@ -87,7 +90,10 @@ class TopicWatch:
                 do="cdcflow resync at the publisher makes it again and copies its tables into it; then start once more,"
                 " and it is read from its start. Or start once more without it",
             )
-        ids = self._cluster.ids(topics)
+        if missing:  # by one broker, which may be behind the others: the next look tells
+            self.hurry()
+        topics = sorted({*there, *missing})
+        ids = self._cluster.ids(there)
         for topic, number in ids.items():
             # A broker that does not know it yet has none.
             if number and (self._ids.get(topic) or number) != number:
