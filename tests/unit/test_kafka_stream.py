@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition, Uuid
+from confluent_kafka import KafkaError, KafkaException, TopicPartition, Uuid
 
 from cdcflow.bus.formats import MEETING, SCHEMA
 from cdcflow.bus.kafka.letters import DeadLetters
@@ -89,12 +89,15 @@ class Client:
     committed: list[tuple[int, int]] = field(default_factory=list)
     closed: int = 0
     heard: Any = None
+    refusals: list[KafkaError] = field(default_factory=list)  # of subscriptions to come
     assigned: Any = None
     revoked: Any = None
     lost: Any = None
 
     def subscribe(self, topics: list[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self.assigned, self.revoked, self.lost = on_assign, on_revoke, on_lost
+        if self.refusals:
+            raise KafkaException(self.refusals.pop())
 
     def _next(self) -> list[Sent]:
         steps = self.script.pop(0) if self.script else []
@@ -148,6 +151,7 @@ class Topics:
     """The one topic, always there; every partition of it begins at 0 and has grown to 50."""
 
     away: bool = False
+    more: bool = False
 
     def begin(self) -> list[str]:
         return [TOPIC]
@@ -158,7 +162,7 @@ class Topics:
     def look(self, *, urgent: bool = False) -> Seen | None:
         if self.away:
             raise SourceUnavailable("no broker answers")
-        return Seen([TOPIC], changed=False) if urgent else None
+        return Seen([TOPIC], changed=self.more) if urgent or self.more else None
 
     def starts(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         return dict.fromkeys(partitions, 0)
@@ -436,3 +440,22 @@ def test_a_group_is_left_where_a_broker_answers(away: bool) -> None:
     stream.close()
     stream.close()
     assert (client.closed, client.committed) == ((0, []) if away else (1, [(0, 7)]))
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_later_subscription_that_the_client_refuses_is_an_outage(idle: bool) -> None:
+    client, topics = Client(), Topics(more=True)
+    stream = stream_of(client, topics)
+    client.refusals = [KafkaError(KafkaError._STATE, "not now")]
+    with pytest.raises(SourceUnavailable, match="cannot be used now"):
+        stream.idle() if idle else stream.read(0.0)
+
+
+def test_a_later_subscription_of_a_client_that_is_of_no_more_use_ends_with_the_reason() -> None:
+    client, topics = Client(), Topics(more=True)
+    stream = stream_of(client, topics)
+    client.refusals = [KafkaError(KafkaError._FATAL, "Failed to set subscription: Local: Fatal error")]
+    why = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+    client.script = [[failed(KafkaError._FATAL, f"Fatal error: {why}: {why}")]]
+    with pytest.raises(OperatorError, match="the same `instance`"):
+        stream.read(0.0)

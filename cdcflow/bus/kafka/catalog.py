@@ -112,7 +112,9 @@ class Catalog:
                     before=before.partitions,
                 )
                 with self._lock:
-                    self._known[name] = Topic(seen.name, before.id, before.partitions, seen.replicas, seen.leaderless)
+                    self._known[name] = Topic(
+                        seen.name, before.id or seen.id, before.partitions, seen.replicas, seen.leaderless
+                    )
 
     def make_own(self) -> None:
         """Make the pipeline's own topics where they are missing. Raises OperatorError, AccessDenied."""

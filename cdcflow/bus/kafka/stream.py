@@ -11,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, passes, translate
+from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, error_of, passes, translate
 from cdcflow.bus.kafka.letters import DeadLetters
 from cdcflow.bus.kafka.partitions import partition_of, share_name
 from cdcflow.bus.kafka.starts import Starts
@@ -340,10 +340,15 @@ class KafkaStream:
                 self._subscribe(found.topics)
 
     def _subscribe(self, topics: Sequence[str]) -> None:
-        if topics:
+        if not topics:
+            return
+        try:
             self._consumer.subscribe(
                 list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError._FATAL:  # what that was, a message says
+                raise translate(error, at=self._at, reading=True) from None
 
     def _commit(self, *, now: bool = False) -> None:
         clock = time.monotonic()
