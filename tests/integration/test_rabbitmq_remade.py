@@ -12,6 +12,7 @@ from cdcflow.errors import OperatorError, SourceUnavailable, TargetUnavailable
 from cdcflow.model.position import Share
 from tests.integration.rabbit_world import Claims, Exchange, Reader, batch, exchange, late_notes, pairs, rows, truncate
 from tests.servers.rabbitmq_server import RabbitMq
+from tests.servers.waiting import until
 
 __all__ = ["exchange", "late_notes"]
 
@@ -53,6 +54,22 @@ def test_a_stream_made_again_is_told_from_the_one_that_was_read(
         other.to_the_end()
         assert other.rows == {str(key): f"w{key}" for key in range(1, count + 1)}
         other.stream.close()
+
+
+def test_a_new_pipeline_begins_at_the_end_of_a_stream_that_was_made_again(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange(queue="stream")
+    target, _ = was_read(shop, 30)
+    target.close()
+    rabbitmq.delete_queue(f"{shop.name}.0")
+    again = shop.begun()
+    again.apply(batch(200, truncate(), rows("I", pairs(1, 3))))
+    other = Reader(shop, start="next")
+    until(lambda: (other.step(), other.claims.shares.get(f"{shop.name}/0"))[1], what="it has begun")
+    again.apply(batch(300, rows("I", pairs(4, 3))))
+    other.to_the_end()
+    assert sorted(map(int, other.rows)) == [4, 5, 6]
 
 
 def test_a_stream_that_was_read_before_it_had_a_name_is_told_from_the_next(

@@ -283,6 +283,21 @@ def test_a_stream_read_from_its_end_goes_on_from_there(exchange: Callable[..., E
     assert sorted(map(int, two.rows)) == list(range(6, 11))
 
 
+def test_a_stream_that_is_taken_later_than_others_is_read_from_where_these_were_begun(
+    exchange: Callable[..., Exchange],
+) -> None:
+    shop = exchange(queue="stream", partitions=2)
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 20))))
+    one = Reader(shop, start="next")
+    one.stream._starts.take({f"{shop.name}/0": f"{shop.name}.0"}, one.claims)  # and then it is killed
+    one.stream.close()
+    target.apply(batch(200, rows("I", pairs(21, 20))))
+    two = Reader(shop, one.claims, start="next")
+    two.to_the_end()
+    assert sorted(map(int, two.rows)) == list(range(21, 41))
+
+
 def test_a_message_that_is_too_large_is_named_by_table_and_key(
     exchange: Callable[..., Exchange], rabbitmq: RabbitMq
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.doubts import PLACE, is_place, place_of, session_of
-from cdcflow.bus.rabbitmq.layout import Noted, look, share_of
+from cdcflow.bus.rabbitmq.layout import Noted, look, queue_name, share_name, share_of
 from cdcflow.bus.rabbitmq.notes import Notes, read_stream, stream_end
 from cdcflow.bus.rabbitmq.share import ANEW, made_again
 from cdcflow.bus.rabbitmq.wire import Wire, short
@@ -69,12 +69,7 @@ class Starts:
             if noted is None:
                 raise SourceUnavailable("the notes of the exchange were made anew", at=self._address.text)
             self._again = {share_of(queue): made.generation for queue, made in noted.made.items() if made.again}
-            ends: dict[str, int] = {}
-            if self._start == "next":
-                # On record before they are taken: a share that is at 0 there was moved to the start of its stream.
-                known = claims.recorded()
-                ends = {name: self._end(wire, channel, streams[name]) for name in streams if name not in known}
-                claims.begin(ends)
+            ends = self._begin(wire, channel, noted, claims) if self._start == "next" else {}
             claimed = {name: (streams[name], share) for name, share in claims.take(list(streams)).items()}
             self._compare(noted, claimed, claims)
             found: dict[str, Start] = {}
@@ -85,9 +80,8 @@ class Starts:
                         # Of a session that began since, perhaps in another stream of the name: look again.
                         raise SourceUnavailable("a publisher has begun a session meanwhile", at=self._address.text)
                     found[name] = Start(share, last)
-                elif self._start == "next" and not share.identity:
-                    end = ends.get(name) or self._end(wire, channel, queue)
-                    found[name] = Start(replace(share, place=end))
+                elif name in ends and not share.identity:  # an onlooker, who claims nothing
+                    found[name] = Start(replace(share, place=ends[name]))
                 else:
                     found[name] = Start(share)
         named = {name: replace(share, identity=noted.identity(queue)) for name, (queue, share) in claimed.items()}
@@ -95,6 +89,23 @@ class Starts:
         if fresh:
             claims.identify(fresh)
         return found
+
+    def _begin(self, wire: Wire, channel: int, noted: Noted, claims: Claims) -> dict[str, int]:
+        """Put on record, and return, where streams begin of which none is: all with the first claim of all, so that
+        what one gets from now on is not passed over by who takes it later.
+
+        Before they are taken: a share that is at 0 on record was moved to the start of its stream.
+        """
+        every = {share_name(self._exchange, n): queue_name(self._exchange, n) for n in range(noted.partitions)}
+        if every.keys() & claims.recorded().keys():
+            return {}
+        ends = {name: self._end(wire, channel, queue) for name, queue in every.items()}
+        claims.begin(ends)
+        # A place without a name would be taken for one in the stream that was there before. Onlookers have none.
+        begun = {name: at for name, at in claims.recorded().items() if name in ends and not at.identity}
+        named = {name: replace(at, identity=noted.identity(every[name])) for name, at in begun.items()}
+        claims.identify({name: at for name, at in named.items() if at.identity})
+        return ends
 
     def attended(self, meeting: Meeting, header: bytes | None) -> Meeting:
         """Return a meeting without the shares that lack its mark, since their streams were made once more behind it.
