@@ -184,7 +184,7 @@ def _of_bus(
                     if isinstance(step, Meeting):
                         if step.then is not None:
                             yield from _of_batch(replace(found, steps=[step.then]), decoders)
-                        stream.resume(step.share)
+                        stream.resume(step.share, step.place)
             if found is not None and until is not None:
                 assert isinstance(found.end, Shares)
                 if stream.reached(until, found.end.shares):

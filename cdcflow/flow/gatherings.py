@@ -119,8 +119,8 @@ class Gatherings:
             go_behind(here, ChangeBatch([step], Shares({}), 1) if step is not None else None)
         else:
             go_behind(here, None)
-        for share in here:
-            self._stream.resume(share)
+        for share, place in here.items():
+            self._stream.resume(share, place)
         recorded = self._store.shares(self._pipeline)
         if all(share in recorded and recorded[share].place >= place for share, place in arrived.items()):
             self._store.part(self._pipeline, name)

@@ -65,8 +65,9 @@ class SharedStream(Protocol):
             OperatorError: a topic that was read is gone, or was made anew.
         """
 
-    def resume(self, share: str) -> None:
-        """Go on behind the `Meeting` that this share brought last."""
+    def resume(self, share: str, place: int) -> None:
+        """Go on behind the `Meeting` that this share brought last; nothing where that was at another place: the share
+        was given and came back meanwhile, and stands at a later one."""
 
     def ends(self, shares: Collection[str]) -> Mapping[str, int]:
         """Return the place behind all that the broker has of these shares now, whether it can be read already or not;

@@ -177,7 +177,7 @@ class Reader:
         exchange._open.append(self.stream)
         self.rows: dict[str, str | None] = {}
         self.events: list[tuple[str, str | None]] = []
-        self.meetings: dict[str, set[str]] = {}
+        self.meetings: dict[str, dict[str, int]] = {}
         self.finished: set[str] = set()
         self.commit_times: set[float] = set()
 
@@ -217,17 +217,17 @@ class Reader:
     def _apply(self, step: object) -> None:
         if isinstance(step, Meeting):
             if step.name in self.finished:  # it came again
-                self.stream.resume(step.share)
+                self.stream.resume(step.share, step.place)
                 return
-            arrived = self.meetings.setdefault(step.name, set())
-            arrived.add(step.share)
-            if arrived == step.shares:
+            arrived = self.meetings.setdefault(step.name, {})
+            arrived[step.share] = step.place
+            if arrived.keys() == step.shares:
                 self.finished.add(step.name)
                 if step.then is not None:
                     self.rows.clear()
                     self.events.append(("truncate", None))
-                for share in arrived:
-                    self.stream.resume(share)
+                for share, place in arrived.items():
+                    self.stream.resume(share, place)
         elif isinstance(step, Truncate) and step.routes:
             self.rows.clear()
             self.events.append(("truncate", None))

@@ -148,7 +148,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_start_where_it_begins_with_
     with group.member() as one:
         one.until(lambda: sum(isinstance(batch.steps[0], Meeting) for batch in one.batches) == 4)
         for number in range(4):
-            one.stream.resume(f"{group.topic}/{number}")
+            one.stream.resume(f"{group.topic}/{number}", 1)
         one.until(lambda: len(one.ids) == 12)
         assert sorted(one.ids) == list(range(10, 22))
 
@@ -183,7 +183,7 @@ def test_nothing_more_is_read_behind_a_meeting_until_the_stream_may_go_on(group:
         one.until(lambda: 4 in one.ids)
         assert 2 not in one.ids
         assert group.place() == 1  # before the mark, until it goes on
-        one.stream.resume(f"{group.topic}/0")
+        one.stream.resume(f"{group.topic}/0", 2)
         one.until(lambda: 2 in one.ids)
         assert sorted(one.ids) == [1, 2, 3, 4]
 

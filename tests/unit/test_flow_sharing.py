@@ -140,12 +140,13 @@ class Meets:
     store: SqlStore
     held: dict[str, Share]
     done: list[tuple[dict[str, int], bool]] = field(default_factory=list)  # who went behind, and whether it emptied
-    resumed: list[str] = field(default_factory=list)
+    resumed: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parts = cast("Any", SimpleNamespace(settings=SimpleNamespace(pipeline="p")))
-        stream = cast("Any", SimpleNamespace(resume=self.resumed.append, ends=lambda _: {"t/0": 100, "t/1": 100}))
-        self.gatherings = Gatherings(parts, self.store, stream)
+        ends = {"t/0": 100, "t/1": 100}
+        stream = SimpleNamespace(resume=lambda *at: self.resumed.append(at), ends=lambda _: ends)
+        self.gatherings = Gatherings(parts, self.store, cast("Any", stream))
 
     def come(self, share: str, place: int, shares: frozenset[str] = BOTH) -> None:
         meeting = Meeting("m", share, place, shares, EMPTIED)
@@ -195,7 +196,7 @@ def test_a_mark_that_is_read_again_when_its_meeting_is_over_is_passed_and_emptie
     next_owner.come("t/0", 12)  # the publisher died before its checkpoint, and has said it once more
     next_owner.look()
     assert next_owner.done == [({"t/0": 12}, False)]
-    assert next_owner.resumed == ["t/0"]
+    assert next_owner.resumed == [("t/0", 12)]
     assert not next_owner.gatherings.open
 
 

@@ -249,7 +249,7 @@ def test_what_was_skipped_at_a_meeting_is_read_behind_it_also_where_later_messag
     pieces = [stream.read(0.0), stream.read(0.0)]
     assert sum(isinstance(piece, ChangeBatch) for piece in pieces) == 2
     for number in (0, 1):
-        stream.resume(f"{TOPIC}/{number}")
+        stream.resume(f"{TOPIC}/{number}", 1)
     # The client brings again what is behind the place that was sought.
     client.script = [[], [], [row(0, 1)], [row(0, 2), row(1, 1)]]
     rows = ids(*(stream.read(0.0) for _ in range(4)))
@@ -459,3 +459,21 @@ def test_a_later_subscription_of_a_client_that_is_of_no_more_use_ends_with_the_r
     client.script = [[failed(KafkaError._FATAL, f"Fatal error: {why}: {why}")]]
     with pytest.raises(OperatorError, match="the same `instance`"):
         stream.read(0.0)
+
+
+def test_a_word_for_an_earlier_meeting_does_not_end_a_later_one() -> None:
+    client = Client()
+    stream = stream_of(client)
+    client.give(0)
+    client.script = [[meeting(0, 0, 2), row(0, 1)], []]
+    stream.read(0.0)
+    stream.resume(f"{TOPIC}/0", 1)
+    client.script = [[], [], [meeting(0, 1, 2), row(0, 2)], []]
+    while client.script:
+        stream.read(0.0)
+    stream.resume(f"{TOPIC}/0", 1)
+    client.script = [[row(0, 2)], []]
+    assert ids(stream.read(0.0)) == []
+    stream.resume(f"{TOPIC}/0", 2)
+    client.script = [[row(0, 2)], []]
+    assert ids(stream.read(0.0)) == [2]

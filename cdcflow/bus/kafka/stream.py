@@ -83,7 +83,7 @@ class KafkaStream:
         self._ready: deque[Message] = deque()  # taken from the client, not read yet
         self._alone: tuple[_Held, int, Alone] | None = None  # goes with the next call, and the place behind it
         self._paused: list[TopicPartition] = []
-        self._resumed: deque[str] = deque()
+        self._resumed: deque[tuple[str, int]] = deque()
         self._failure: CdcflowError | None = None
         self._moved = False
         self._sent = 0.0
@@ -139,9 +139,9 @@ class KafkaStream:
         self._moved = False
         return Heartbeat(end, time.time())
 
-    def resume(self, share: str) -> None:
+    def resume(self, share: str, place: int) -> None:
         """As `SharedStream.resume`."""
-        self._resumed.append(share)
+        self._resumed.append((share, place))
 
     def ends(self, shares: Collection[str]) -> Mapping[str, int]:
         """As `SharedStream.ends`: open transactions included."""
@@ -303,7 +303,7 @@ class KafkaStream:
         self._check()
         try:
             while self._resumed:
-                self._go_on(self._resumed.popleft())
+                self._go_on(*self._resumed.popleft())
             if self._paused:
                 paused, self._paused = self._paused, []
                 self._consumer.resume([one for one in paused if (one.topic, one.partition) in self._held])
@@ -313,9 +313,9 @@ class KafkaStream:
         self._look()
         self._check()
 
-    def _go_on(self, share: str) -> None:
+    def _go_on(self, share: str, place: int) -> None:
         held = self._held.get(partition_of(share))
-        if held is not None and held.meeting:
+        if held is not None and held.meeting and held.place == place:
             held.meeting = False
             # What is at hand of it is brought again: some of it was passed over, and it must not be taken to be next.
             one = held.topic, held.partition

@@ -82,7 +82,7 @@ class RabbitStream:
         self._held: dict[int, Held] = {}  # by channel
         self._alone: tuple[Held, Read, Alone] | None = None
         self._failure: Exception | None = None
-        self._resumed: deque[str] = deque()
+        self._resumed: deque[tuple[str, int]] = deque()
         self._durable: dict[str, int] = {}
         self._lock = threading.Lock()  # of what `ack` leaves
         self._moved = False
@@ -99,9 +99,9 @@ class RabbitStream:
         """As `SharedStream.read`."""
         return self._guarded(lambda: self._read(wait))
 
-    def resume(self, share: str) -> None:
+    def resume(self, share: str, place: int) -> None:
         """As `SharedStream.resume`."""
-        self._resumed.append(share)
+        self._resumed.append((share, place))
 
     def ends(self, shares: Collection[str]) -> Mapping[str, int]:
         """As `SharedStream.ends`: not told here. A queue keeps its messages."""
@@ -292,9 +292,9 @@ class RabbitStream:
     def _tend(self) -> None:
         self._check()
         while self._resumed:
-            name = self._resumed.popleft()
+            name, place = self._resumed.popleft()
             for held in self._held.values():
-                if held.name == name and held.meeting:
+                if held.name == name and held.meeting and held.behind == place:
                     held.meeting, held.place = False, held.behind
         self._acknowledge()
         if self._members.due():
