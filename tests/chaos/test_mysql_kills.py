@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from cdcflow.ops.faults import MOMENTS, VARIABLE
 from tests.servers.commands import PipelineFolder, Running
-from tests.servers.mysql_database import MysqlDatabase
+from tests.servers.mysql_database import MysqlDatabase, compression_put_back
 from tests.servers.sides import File, Rows, Side, same_sides
 from tests.servers.waiting import until
 
@@ -181,7 +181,8 @@ class Traffic(threading.Thread):
 
     def end(self) -> None:
         self._done.set()
-        self.join(30)
+        self.join(90)
+        assert not self.is_alive()
         if self.failure is not None:
             raise self.failure
 
@@ -204,7 +205,7 @@ def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture
-def sides(request: pytest.FixtureRequest, engines: tuple[str, str], tmp_path: Path) -> tuple[Rows, Side]:
+def sides(request: pytest.FixtureRequest, engines: tuple[str, str], tmp_path: Path) -> Iterator[tuple[Rows, Side]]:
     """The source with its tables, and the empty target."""
     names = [
         f"{role}_db" if engine == "postgres" else f"{engine}_{role}_db"
@@ -213,7 +214,8 @@ def sides(request: pytest.FixtureRequest, engines: tuple[str, str], tmp_path: Pa
     source = Rows(request.getfixturevalue(names[0]))
     target = File(tmp_path / "copy.db") if engines[1] == "sqlite" else Rows(request.getfixturevalue(names[1]))
     fill(source, engines[0])
-    return source, target
+    with compression_put_back(source.database):
+        yield source, target
 
 
 @pytest.fixture

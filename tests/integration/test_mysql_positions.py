@@ -403,9 +403,11 @@ def replica_of(first: MysqlServer, other: MysqlServer) -> MysqlServer:
     reset(other)
     if first.flavour == "mysql":
         source = f"SOURCE_HOST='127.0.0.1', SOURCE_PORT={first.port}, SOURCE_USER='repl', SOURCE_PASSWORD='p'"
+        source += ", SOURCE_CONNECT_RETRY=1"
         other.query(f"CHANGE REPLICATION SOURCE TO {source}, SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1")
     else:
         source = f"MASTER_HOST='127.0.0.1', MASTER_PORT={first.port}, MASTER_USER='repl', MASTER_PASSWORD='p'"
+        source += ", MASTER_CONNECT_RETRY=1"
         other.query(f"CHANGE MASTER TO {source}, MASTER_USE_GTID=slave_pos, MASTER_SSL=0")
     other.query("START REPLICA")
     return other
@@ -415,10 +417,10 @@ def caught_up(first: MysqlServer, other: MysqlServer) -> None:
     """Wait until a replica has everything."""
     if first.flavour == "mysql":
         ((upto,),) = first.query("SELECT @@GLOBAL.gtid_executed")
-        waited = f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{upto}', 30)"
+        waited = f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{upto}', 120)"
     else:
         ((upto,),) = first.query("SELECT @@GLOBAL.gtid_current_pos")
-        waited = f"SELECT MASTER_GTID_WAIT('{upto}', 30)"
+        waited = f"SELECT MASTER_GTID_WAIT('{upto}', 120)"
     assert other.query(waited) == [(0,)]
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.mysql_cases import CASES
 from tests.integration.mysql_pairs import Pair, pair, quoted
 from tests.servers.fleet import Fleet
+from tests.servers.mysql_database import compression_put_back
 from tests.servers.mysql_session import rows
 
 LOADED = "1,eins,10\n2,zwei é 😀,20\n3,\\N,\\N\n"
@@ -42,7 +43,7 @@ def done(request: pytest.FixtureRequest, fleet: Fleet, tmp_path_factory: pytest.
     engines, _, way = request.param.partition(" ")
     folder = tmp_path_factory.mktemp("pair")
     names = [name for name, case in CASES.items() if case.only in ("", engines.partition("-")[0])]
-    with pair(folder, fleet, engines) as made:
+    with pair(folder, fleet, engines) as made, compression_put_back(made.source):
         file = folder / "load.csv"
         file.write_text(LOADED)
         writer = made.source.connect()
