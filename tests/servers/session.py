@@ -53,9 +53,9 @@ def _sweep() -> None:
 
 def _end_processes_of(folder: Path) -> None:
     for pid in _processes_of(folder):
-        # Java takes the other one for a question.
+        # PostgreSQL puts away its shared memory; others may take this for a question.
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL if Path(f"/proc/{pid}/comm").read_text() == "java\n" else signal.SIGQUIT)
+            os.kill(pid, signal.SIGQUIT if Path(f"/proc/{pid}/comm").read_text() == "postgres\n" else signal.SIGKILL)
     try:
         until(lambda: not _processes_of(folder), limit=60)
     except AssertionError:
