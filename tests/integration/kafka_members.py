@@ -177,7 +177,7 @@ def group(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Group:
     monkeypatch.setattr(kafka_source, "decoding", lambda *_: FORMAT)
     # A machine that stands still for a while is no broker that is away.
     monkeypatch.setattr(watch, "_ANSWER_SECONDS", 30.0)
-    monkeypatch.setattr(stream, "_AWAY_SECONDS", 120.0)
+    monkeypatch.setattr(stream, "AWAY_SECONDS", 120.0)
     monkeypatch.setattr(catalogue, "_OPEN_SECONDS", 120.0)
     made = Group(kafka, f"members{os.getpid()}_{next(_numbers)}")
     made.make()

@@ -6,12 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from cdcflow.bus.kafka.errors import UNKNOWN_TOPIC, error_of, passes, translate
+from cdcflow.bus.kafka.held import AWAY_SECONDS, Held
 from cdcflow.bus.kafka.letters import DeadLetters
 from cdcflow.bus.kafka.partitions import partition_of, share_name
 from cdcflow.bus.kafka.starts import Starts
@@ -32,36 +32,6 @@ _TAKEN: Final = 4000
 _LAGGING_MESSAGES: Final = 500
 _COMMIT_EVERY_SECONDS: Final = 1.0
 _MEASURE_EVERY_SECONDS: Final = 1.0
-# Brokers that are all away for so long are told of; until then the client finds them again by itself.
-_AWAY_SECONDS: Final = 20.0
-# The client asks again after half a second: two refusals with more than this between them are not in a row.
-_REFUSED_AGAIN_SECONDS: Final = 5.0
-
-
-@dataclass(slots=True)
-class _Held:
-    """A partition that is ours. place: the next offset to read. meeting: nothing is read until `resume`. refusals:
-    where it stood, and when, at the first and the last of the answers in a row that brought nothing."""
-
-    name: str
-    topic: str
-    partition: int
-    epoch: int
-    place: int
-    meeting: bool = False
-    refusals: tuple[int, float, float] = (-1, 0.0, 0.0)
-
-    def at(self, offset: int) -> TopicPartition:
-        """Return the partition as the client names it."""
-        return TopicPartition(self.topic, self.partition, offset)
-
-    def refused(self, now: float) -> bool:
-        """Note an answer of the broker's that brought nothing; return whether there was no other for long."""
-        place, first, last = self.refusals
-        if place != self.place or now - last > _REFUSED_AGAIN_SECONDS:
-            first = now
-        self.refusals = self.place, first, now
-        return now - first > _AWAY_SECONDS
 
 
 class KafkaStream:
@@ -79,9 +49,9 @@ class KafkaStream:
     ) -> None:
         self._watch, self._starts, self._reading, self._letters = watch, starts, reading, letters
         self._claims, self._at = claims, at
-        self._held: dict[tuple[str, int], _Held] = {}
+        self._held: dict[tuple[str, int], Held] = {}
         self._ready: deque[Message] = deque()  # taken from the client, not read yet
-        self._alone: tuple[_Held, int, Alone] | None = None  # goes with the next call, and the place behind it
+        self._alone: tuple[Held, int, Alone] | None = None  # goes with the next call, and the place behind it
         self._paused: list[TopicPartition] = []
         self._resumed: deque[tuple[str, int]] = deque()
         self._failure: CdcflowError | None = None
@@ -242,7 +212,7 @@ class KafkaStream:
             self._moved = True
             self._sent = last.timestamp()[1] / 1000
 
-    def _event(self, message: Message, held: _Held | None) -> None:
+    def _event(self, message: Message, held: Held | None) -> None:
         error = message.error()
         assert error is not None
         code = error.code()
@@ -290,7 +260,7 @@ class KafkaStream:
             self._measured_at = clock
             self._behind = sum(map(self._waiting, self._held.values()))
 
-    def _waiting(self, held: _Held) -> int:
+    def _waiting(self, held: Held) -> int:
         try:
             known = self._consumer.get_watermark_offsets(held.at(held.place), cached=True)
         except (KafkaException, RuntimeError):
@@ -330,7 +300,7 @@ class KafkaStream:
         except SourceUnavailable as error:
             now = time.monotonic()
             self._away_since = self._away_since or now
-            if now - self._away_since > _AWAY_SECONDS:
+            if now - self._away_since > AWAY_SECONDS:
                 self._failure = self._noted.told(at=self._at, reading=True) or error
             return
         if found is not None:
@@ -387,11 +357,11 @@ class KafkaStream:
         self._moved = True
         log.debug("partitions are ours", partitions=len(partitions), all=len(self._held))
 
-    def _begun(self, partitions: Sequence[TopicPartition]) -> Iterator[tuple[tuple[str, int], _Held]]:
+    def _begun(self, partitions: Sequence[TopicPartition]) -> Iterator[tuple[tuple[str, int], Held]]:
         claimed = self._starts.take([share_name(one.topic, one.partition) for one in partitions], self._claims)
         for name, at in claimed.items():
             topic, partition = partition_of(name)
-            yield (topic, partition), _Held(name, topic, partition, at.epoch, at.place)
+            yield (topic, partition), Held(name, topic, partition, at.epoch, at.place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         names = self._names(partitions)
