@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pika
 import pytest
@@ -102,16 +101,16 @@ def test_a_groups_queue_that_was_read_and_deleted_is_told_once(
     assert isinstance(error, OperatorError)
     assert "made again" in error.what
     other.stream.close()
-
-
-def instances(shop: Exchange, claims: Claims) -> tuple[Any, Any]:
-    return Reader(shop, claims, group="search"), Reader(shop, claims, group="search")
+    after = Reader(shop, reader.claims, group="search")
+    target.apply(batch(200, rows("I", pairs(4, 3))))
+    after.until(lambda: len(after.rows) == 3)
 
 
 def test_instances_that_begin_a_group_together_take_each_others_queues(exchange: Callable[..., Exchange]) -> None:
     shop = exchange(groups=("lake",))
     target = shop.begun()
-    maker, other = instances(shop, Claims())
+    maker = Reader(shop, group="search")
+    other = Reader(shop, maker.claims, group="search")
     other.until(lambda: any(share.place for share in other.claims.shares.values()))
     other.stream.close()
     target.apply(batch(100, rows("I", pairs(1, 3))))
