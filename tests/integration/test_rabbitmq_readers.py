@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cdcflow.bus.rabbitmq.doubts import PLACE, is_place, place_of
 from tests.integration.rabbit_world import (
     Exchange,
     Reader,
@@ -16,6 +17,7 @@ from tests.integration.rabbit_world import (
     table,
 )
 from tests.servers.rabbitmq_server import RabbitMq
+from tests.servers.waiting import until
 
 __all__ = ["exchange", "late_notes"]
 
@@ -51,3 +53,21 @@ def test_a_shape_is_known_however_late_the_notes_come(
     late_notes()
     target.apply(batch(200, rows("I", pairs(4, 3), route(table("users")))))
     reader.until(lambda: len(reader.events) == 6)
+
+
+def test_who_gets_a_queue_next_begins_with_what_comes_back(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange()
+    target = shop.begun()
+    reader = Reader(shop, prefetch=5)
+    target.apply(batch(100, rows("I", pairs(1, 100))))
+    reader.until(lambda: len(reader.events) >= 5, ack=False)
+    with rabbitmq._channel("/") as channel:
+        came: list[bytes] = []
+        channel.basic_consume(
+            f"{shop.name}.0", lambda _, __, properties, ___: came.append(properties.headers[PLACE].encode())
+        )
+        reader.stream._give(0)
+        until(lambda: (channel.connection.process_data_events(0.1), any(map(is_place, came)))[1], what="it has rows")
+    assert place_of(next(filter(is_place, came))).number == 1

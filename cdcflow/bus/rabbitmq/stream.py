@@ -361,8 +361,8 @@ class RabbitStream:
         self._acknowledge()
         held.unread.clear()
         held.unread_bytes = 0
+        # Not cancelled before: whoever is next would get what is behind the messages that come back, and then these.
         self._wire.ignore(held.channel)
-        self._wire.call(spec.Basic.Cancel(f"cdcflow.{number}"), channel=held.channel)
         self._wire.call(spec.Channel.Close(200, "handed on", 0, 0), channel=held.channel)
         self._wire.forget(held.channel)
         del self._held[held.channel]
