@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cdcflow.bus.rabbitmq.doubts import PLACE, is_place, place_of
+from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS
+from cdcflow.model.position import Share
 from tests.integration.rabbit_world import (
+    Claims,
     Exchange,
     Reader,
     batch,
@@ -71,3 +74,28 @@ def test_who_gets_a_queue_next_begins_with_what_comes_back(
         reader.stream._give(0)
         until(lambda: (channel.connection.process_data_events(0.1), any(map(is_place, came)))[1], what="it has rows")
     assert place_of(next(filter(is_place, came))).number == 1
+
+
+def test_who_waits_for_a_target_while_shares_change_hands_lives_at_the_broker(
+    exchange: Callable[..., Exchange],
+) -> None:
+    class Slow(Claims):
+        def take(self, names: Sequence[str]) -> dict[str, Share]:
+            waits()
+            return super().take(names)
+
+        def give(self, names: Sequence[str]) -> None:
+            waits()
+            super().give(names)
+
+    def waits() -> None:
+        wire = reader.stream._wire
+        since = wire._sent_at = wire._sent_at - HEARTBEAT_SECONDS
+        until(lambda: wire._sent_at > since, what="a heartbeat is sent")
+
+    shop = exchange()
+    shop.begun().apply(batch(100, rows("I", pairs(1, 3))))
+    reader = Reader(shop, Slow())
+    reader.until(lambda: len(reader.events) == 3)
+    reader.stream._give(0)
+    assert reader.claims.given == [f"{shop.name}/0"]

@@ -10,7 +10,7 @@ import pytest
 from pika import spec
 
 from cdcflow.bus.rabbitmq.address import parse
-from cdcflow.bus.rabbitmq.wire import Wire
+from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS, Wire, beating
 from cdcflow.codecs.amqpframes_cy import DELIVER, frame
 from cdcflow.errors import SourceUnavailable
 
@@ -53,3 +53,23 @@ def test_messages_of_a_channel_that_is_given_up_are_not_kept(ends: tuple[Wire, s
     broker.sendall(delivery(1, 1, b"of the next"))
     wire.pump(5)
     assert [event[4] for event in wire.take()] == [b"of the next"]
+
+
+def test_a_connection_lives_while_its_thread_waits_for_something_else(ends: tuple[Wire, socket.socket]) -> None:
+    wire, broker = ends
+    broker.settimeout(60)
+    wire._sent_at -= HEARTBEAT_SECONDS
+    with beating(wire):
+        assert broker.recv(8) == frame(8, 0, b"")
+
+
+def test_a_connection_that_is_gone_while_its_thread_waits_is_told_behind_that(
+    ends: tuple[Wire, socket.socket],
+) -> None:
+    wire, broker = ends
+    broker.close()
+    wire._sent_at -= HEARTBEAT_SECONDS
+    with beating(wire):
+        pass
+    with pytest.raises(SourceUnavailable, match="gone"):
+        wire.pump(0)

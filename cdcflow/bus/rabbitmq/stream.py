@@ -21,7 +21,7 @@ from cdcflow.bus.rabbitmq.notes import KEY, tag_of
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
 from cdcflow.bus.rabbitmq.share import ANEW, SKIP, Held, Read, committed_at
 from cdcflow.bus.rabbitmq.starts import Start, Starts, is_behind
-from cdcflow.bus.rabbitmq.wire import Wire
+from cdcflow.bus.rabbitmq.wire import Wire, beating
 from cdcflow.bus.reading import Alone, Reading
 from cdcflow.codecs.amqpframes_cy import DELIVER
 from cdcflow.codecs.amqpheaders_cy import headers_of
@@ -323,10 +323,12 @@ class RabbitStream:
             return
         base = self._asked.base
         names = {share_name(base, number): number for number in numbers}
-        if self._asked.stream:
-            begins = self._starts.take({name: queue_name(base, number) for name, number in names.items()}, self._claims)
-        else:
-            begins = {name: Start(share) for name, share in self._claims.take(list(names)).items()}
+        with beating(self._wire):  # an earlier owner's transactions are waited for
+            if self._asked.stream:
+                streams = {name: queue_name(base, number) for name, number in names.items()}
+                begins = self._starts.take(streams, self._claims)
+            else:
+                begins = {name: Start(share) for name, share in self._claims.take(list(names)).items()}
         for name, number in names.items():
             self._consume(name, number, begins[name])
         self._moved = True
@@ -357,7 +359,8 @@ class RabbitStream:
 
     def _give(self, number: int) -> None:
         held = next(each for each in self._held.values() if each.number == number)
-        self._claims.give([held.name])
+        with beating(self._wire):
+            self._claims.give([held.name])
         self._acknowledge()
         held.unread.clear()
         held.unread_bytes = 0

@@ -313,6 +313,28 @@ def short(address: Address, name: str, unavailable: type[Unavailable]) -> Iterat
         wire.close()
 
 
+@contextmanager
+def beating(wire: Wire) -> Iterator[None]:
+    """Keep a connection alive while its thread waits for something else, and uses it for nothing."""
+    done = threading.Event()
+
+    def beat() -> None:
+        try:
+            wire.beat()
+            while not done.wait(HEARTBEAT_SECONDS / 6):
+                wire.beat()
+        except (Refused, Unavailable):
+            pass  # told to whoever uses it next
+
+    thread = threading.Thread(target=beat, name="cdcflow-amqp-beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _decoded(event: Event) -> Any:
     method = spec.methods[event[1]]()
     try:
