@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pika
 import pytest
 
+from cdcflow.bus.rabbitmq import claim, notes
 from cdcflow.bus.rabbitmq.address import parse
+from cdcflow.bus.rabbitmq.doubts import PLACE
+from cdcflow.bus.rabbitmq.layout import own_key
 from cdcflow.bus.rabbitmq.refusals import Refused, translate
 from cdcflow.errors import OperatorError, RowRejected, SourceUnavailable, TargetUnavailable
 from tests.integration.rabbit_world import (
@@ -296,6 +300,29 @@ def test_a_stream_that_is_taken_later_than_others_is_read_from_where_these_were_
     two = Reader(shop, one.claims, start="next")
     two.to_the_end()
     assert sorted(map(int, two.rows)) == list(range(21, 41))
+
+
+def test_the_end_of_a_stream_is_read_back_while_others_write_marks_to_it(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = exchange(queue="stream")
+    first = shop.begun()
+    first.apply(batch(100, rows("I", pairs(1, 5))))
+    first.close()
+    real = notes.read_stream
+
+    def behind_another_mark(wire: Any, queue: str, start: int | str, *rest: Any, **named: Any) -> Any:
+        with rabbitmq._channel("/") as channel:
+            channel.confirm_delivery()
+            channel.basic_publish(shop.name, own_key(queue), b"", pika.BasicProperties(headers={PLACE: "mark"}))
+        return real(wire, queue, start, *rest, **named)
+
+    monkeypatch.setattr(notes, "read_stream", behind_another_mark)
+    monkeypatch.setattr(claim, "read_stream", behind_another_mark)
+    second = shop.begun()
+    second.apply(batch(200, rows("I", pairs(6, 5))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == 10)
 
 
 def test_a_message_that_is_too_large_is_named_by_table_and_key(

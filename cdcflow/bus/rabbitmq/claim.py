@@ -12,7 +12,7 @@ from cdcflow.bus.formats import OP
 from cdcflow.bus.rabbitmq.address import Address
 from cdcflow.bus.rabbitmq.doubts import PLACE, Doubts, Row, Run, is_place, place_of, run_of
 from cdcflow.bus.rabbitmq.layout import Layout, Noted, base_of, ready_in
-from cdcflow.bus.rabbitmq.notes import KEY, read_stream
+from cdcflow.bus.rabbitmq.notes import read_stream, stream_end
 from cdcflow.bus.rabbitmq.refusals import RESOURCE_LOCKED, Refused
 from cdcflow.bus.rabbitmq.wire import Wire
 from cdcflow.errors import OperatorError, TargetUnavailable
@@ -81,13 +81,13 @@ def missing(wire: Wire, queues: Iterable[str]) -> list[str]:
     return [queue for queue in queues if ready_in(wire, queue) is None]
 
 
-def read_back(wire: Wire, queue: str, mark: bytes) -> tuple[dict[Run, Row], int]:
+def read_back(wire: Wire, channel: int, exchange: str, queue: str) -> tuple[dict[Run, Row], int]:
     """Return what a stream holds at its end that an earlier session may not have saved a checkpoint for, and the place
     of its last message as one number, 0 where none was found.
 
-    mark: a message that was just written, behind everything else.
+    channel: an open one, whose confirms nobody waits for.
     """
-    end = next(offset for offset, headers, _ in read_stream(wire, queue, "last") if headers.get(KEY) == mark)
+    end = stream_end(wire, channel, exchange, queue)
     window = _WINDOW
     while True:
         start = max(0, end - window)

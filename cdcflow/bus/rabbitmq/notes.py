@@ -20,7 +20,7 @@ from cdcflow.bus.rabbitmq.wire import Event, Wire, short
 from cdcflow.bus.shapes import Shapes
 from cdcflow.codecs.amqpframes_cy import ACK, DELIVER, entry, frame
 from cdcflow.codecs.amqpheaders_cy import headers_of
-from cdcflow.errors import SourceUnavailable, Unavailable
+from cdcflow.errors import Unavailable
 from cdcflow.model.schema import Table
 
 KEY: Final = "cdcflow.key"
@@ -85,7 +85,7 @@ def _arriving(
                 raise wire.channel_closed(event)
             if event[1] == _CANCEL:
                 # It was deleted, which the next look tells, or its node is away.
-                raise SourceUnavailable("the broker took a stream away from us", at=queue)
+                raise wire.unavailable("the broker took a stream away from us", at=queue)
             if event[1] != DELIVER:
                 continue
             assert event[3] is not None
@@ -101,7 +101,7 @@ def _arriving(
         if quiet is not None and waited >= quiet:
             return
         if waited > _ANSWER_SECONDS:
-            raise SourceUnavailable("a stream does not give what it holds", at=queue)
+            raise wire.unavailable("a stream does not give what it holds", at=queue)
         wire.pump(0.5 if quiet is None else quiet - waited)
 
 
@@ -120,7 +120,7 @@ def stream_end(wire: Wire, channel: int, exchange: str, queue: str) -> int:
     for offset, headers, _ in read_stream(wire, queue, "last", begun=write):
         if headers.get(KEY) == name:
             return offset
-    raise SourceUnavailable("a stream does not tell its end", at=queue)
+    raise wire.unavailable("a stream does not tell its end", at=queue)
 
 
 def post(wire: Wire, channel: int, exchange: str, key: str, headers: list[tuple[str, bytes]]) -> None:

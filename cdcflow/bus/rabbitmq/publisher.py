@@ -130,7 +130,9 @@ class Publisher:
             self._raise_floors(noted.floors)
         self.repeated = [Repeated({}) for _ in range(layout.partitions)]
         if layout.kind == "stream":
-            found = [claim.read_back(wire, queue, self._mark(queue)) for queue, _ in layout.queues()]
+            self._settle()  # who reads drops the confirms that come meanwhile
+            streams = [queue for queue, _ in layout.queues()]
+            found = [claim.read_back(wire, self._control, layout.exchange, queue) for queue in streams]
             self.repeated = [Repeated(open_) for open_, _ in found]
             self._raise_floors(last for _, last in found)
         for queue in self._made:

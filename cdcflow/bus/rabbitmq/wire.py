@@ -47,7 +47,7 @@ class Wire:
         self.frame_max = _FRAME_MAX
         self.blocked = ""  # the broker's words while it takes no messages
         self._socket = sock
-        self._address, self._unavailable = address, unavailable
+        self._address, self.unavailable = address, unavailable
         self._splitter = Splitter()
         self._events: list[Event] = []
         self._channels = 0
@@ -152,7 +152,7 @@ class Wire:
         raise refused
 
     def _broken(self, error: Exception) -> Unavailable:
-        failure = self._unavailable("the connection to RabbitMQ is gone", at=self._address.text, why=str(error))
+        failure = self.unavailable("the connection to RabbitMQ is gone", at=self._address.text, why=str(error))
         self._failure = failure
         return failure
 
@@ -242,7 +242,7 @@ class Wire:
         except (Refused, Unavailable):
             pass
         finally:
-            self._failure = self._failure or self._unavailable("the connection to RabbitMQ is closed")
+            self._failure = self._failure or self.unavailable("the connection to RabbitMQ is closed")
             self._socket.close()
 
     # -- the handshake
