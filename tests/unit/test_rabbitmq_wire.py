@@ -73,3 +73,15 @@ def test_a_connection_that_is_gone_while_its_thread_waits_is_told_behind_that(
         pass
     with pytest.raises(SourceUnavailable, match="gone"):
         wire.pump(0)
+
+
+def test_a_broker_that_is_silent_while_it_takes_nothing_is_gone(ends: tuple[Wire, socket.socket]) -> None:
+    wire, _ = ends
+
+    def waits() -> None:
+        raise AssertionError("still waits")
+
+    wire._heard_at -= 3 * HEARTBEAT_SECONDS
+    with pytest.raises(SourceUnavailable, match="gone") as gone:
+        wire.send(bytes(64 << 20), while_blocked=waits)
+    assert "silent" in gone.value.why

@@ -83,7 +83,9 @@ class Wire:
             readable, writable, _ = select.select([self._socket], [self._socket], [], 0.5)
             if readable:
                 self._receive()
-            elif not writable and while_blocked is not None:
+                continue
+            self._check_silence()
+            if not writable and while_blocked is not None:
                 while_blocked()
         if time.monotonic() - self._heard_at > 3 * HEARTBEAT_SECONDS:
             self.pump(0)
@@ -99,8 +101,7 @@ class Wire:
         if not self._pending():
             readable, _, _ = select.select([self._socket], [], [], max(0.0, wait))
             if not readable:
-                if time.monotonic() - self._heard_at > 2.5 * HEARTBEAT_SECONDS:
-                    raise self._broken(TimeoutError("the broker has been silent for too long"))
+                self._check_silence()
                 return
         self._receive()
 
@@ -155,6 +156,11 @@ class Wire:
         failure = self.unavailable("the connection to RabbitMQ is gone", at=self._address.text, why=str(error))
         self._failure = failure
         return failure
+
+    def _check_silence(self) -> None:
+        """Raise Unavailable where the broker lacks its heartbeats. Nothing of it waits to be read."""
+        if time.monotonic() - self._heard_at > 2.5 * HEARTBEAT_SECONDS:
+            raise self._broken(TimeoutError("the broker has been silent for too long"))
 
     def _check(self) -> None:
         if self._failure is not None:
