@@ -210,8 +210,9 @@ def test_a_deleted_queue_stops_both_sides(exchange: Callable[..., Exchange], rab
 def test_a_second_publisher_is_kept_out(exchange: Callable[..., Exchange]) -> None:
     shop = exchange()
     shop.begun()
-    with pytest.raises(TargetUnavailable, match="another publisher"):
+    with pytest.raises(TargetUnavailable, match="another publisher") as refused:
         shop.begun()
+    assert "our own connection" in refused.value.why
 
 
 def test_another_number_of_partitions_is_refused(exchange: Callable[..., Exchange]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+
+import pytest
 
 from cdcflow.bus.rabbitmq.doubts import PLACE, is_place, place_of
 from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS
+from cdcflow.errors import OperatorError, SourceUnavailable
 from cdcflow.model.position import Share
 from tests.integration.rabbit_world import (
     Claims,
@@ -18,6 +22,7 @@ from tests.integration.rabbit_world import (
     route,
     rows,
     table,
+    truncate,
 )
 from tests.servers.rabbitmq_server import RabbitMq
 from tests.servers.waiting import until
@@ -56,6 +61,35 @@ def test_a_shape_is_known_however_late_the_notes_come(
     late_notes()
     target.apply(batch(200, rows("I", pairs(4, 3), route(table("users")))))
     reader.until(lambda: len(reader.events) == 6)
+
+
+def test_a_deleted_queue_is_told_with_what_to_do_also_where_it_is_missed_while_messages_are_counted(
+    exchange: Callable[..., Exchange], rabbitmq: RabbitMq
+) -> None:
+    shop = exchange()
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, 3))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == 3)
+    rabbitmq.delete_queue(f"{shop.name}.0")
+    reader.stream._counted_at = -math.inf
+    with pytest.raises(OperatorError, match="was deleted while it was read") as gone:
+        reader.step()
+    assert "resync --all" in gone.value.do
+
+
+def test_a_queue_that_is_taken_away_at_a_mark_is_told_as_that(exchange: Callable[..., Exchange]) -> None:
+    shop = exchange(partitions=2)
+    target = shop.begun()
+    target.apply(batch(100, truncate()))
+    reader = Reader(shop)
+    reader._apply = lambda _: None  # type: ignore[method-assign]
+    reader.until(lambda: any(held.meeting for held in reader.stream._held.values()))
+    held = next(held for held in reader.stream._held.values() if held.meeting)
+    # As since RabbitMQ 4.3 where nothing is acknowledged for half an hour.
+    error = reader.stream._cancelled(held)
+    assert isinstance(error, SourceUnavailable)
+    assert "waits at a mark" in error.why
 
 
 def test_who_gets_a_queue_next_begins_with_what_comes_back(

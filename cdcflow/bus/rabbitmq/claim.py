@@ -14,7 +14,7 @@ from cdcflow.bus.rabbitmq.doubts import PLACE, Doubts, Row, Run, is_place, place
 from cdcflow.bus.rabbitmq.layout import Layout, Noted, base_of, ready_in
 from cdcflow.bus.rabbitmq.notes import read_stream, stream_end
 from cdcflow.bus.rabbitmq.refusals import RESOURCE_LOCKED, Refused
-from cdcflow.bus.rabbitmq.wire import Wire
+from cdcflow.bus.rabbitmq.wire import HEARTBEAT_SECONDS, Wire
 from cdcflow.errors import OperatorError, TargetUnavailable
 from cdcflow.ops.logs import get_logger
 
@@ -47,8 +47,9 @@ def locked(wire: Wire, layout: Layout, address: Address) -> int:
                 raise TargetUnavailable(
                     f'another publisher of exchange "{layout.exchange}" is connected',
                     at=address.text,
-                    why=refused.text,
-                    do="stop it, or give this pipeline another `exchange:`",
+                    why=f"{refused.text}; it may be our own connection, where that was cut or held up by an alarm: "
+                    f"the broker lets go of it within {3 * HEARTBEAT_SECONDS} seconds, or when the alarm ends",
+                    do="where it does not end by itself: stop the other one, or give this pipeline another `exchange:`",
                 ) from refused
         time.sleep(0.1)
 

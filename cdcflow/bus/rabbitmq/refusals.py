@@ -74,7 +74,8 @@ def translate(refused: Refused, address: Address, exchange: str, unavailable: ty
             return unavailable("a queue or stream of RabbitMQ is not up", at=at, why=why)
         case 406 if "delivery acknowledgement" in why:
             # https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout: what was not acknowledged comes again.
-            return unavailable("RabbitMQ did not wait longer for what is being applied", at=at, why=why)
+            what = "RabbitMQ waited no longer for what is being applied, or waits at a mark for other shares"
+            return unavailable(what, at=at, why=why)
         case 406 if "larger than" in why:
             return too_large(at, why, ())
         case 406 if "inequivalent" in why:

@@ -147,7 +147,8 @@ class RabbitStream:
         try:
             return work()
         except Refused as refused:
-            raise translate(refused, self._address, self._exchange, SourceUnavailable) from refused
+            told = self._gone(refused) or translate(refused, self._address, self._exchange, SourceUnavailable)
+            raise told from refused
         except SourceUnavailable:
             names = [held.name for held in self._held.values()]
             if names:
@@ -216,17 +217,27 @@ class RabbitStream:
         try:
             look(self._wire, self._control, held.queue)
         except Refused as refused:
-            if refused.code == NOT_FOUND:
-                return OperatorError(
-                    f'queue "{held.queue}" was deleted while it was read',
-                    at=self._address.text,
-                    why="what was in it and not applied is lost",
-                    do="cdcflow resync --all at the publisher, which makes it again; start this again then"
-                    if self._asked.made_by_publisher
-                    else ANEW,
-                )
             return refused
-        return SourceUnavailable("the broker took a queue away from us", at=f"{held.queue}, {self._address.text}")
+        why = "its node went away, or the broker waited no longer for what is being applied"
+        if held.meeting:
+            why = "it waits at a mark for the other shares, longer than the broker waits for acknowledgements"
+        at = f"{held.queue}, {self._address.text}"
+        return SourceUnavailable("the broker took a queue away from us, and gives it again", at=at, why=why)
+
+    def _gone(self, refused: Refused) -> OperatorError | None:
+        """Return what is said where a queue of ours is not there, whoever meets that first."""
+        queues = [queue_name(self._asked.base, number) for number in range(self._asked.partitions)]
+        queue = next((each for each in queues if f"'{each}'" in refused.text), None)
+        if queue is None or refused.code != NOT_FOUND or refused.hard:
+            return None
+        return OperatorError(
+            f'queue "{queue}" was deleted while it was read',
+            at=self._address.text,
+            why="what was in it and not applied is lost",
+            do="cdcflow resync --all at the publisher, which makes it again; start this again then"
+            if self._asked.made_by_publisher
+            else ANEW,
+        )
 
     def _digest(self, held: Held) -> bool:
         """Read what has come of a share; return whether others may go on."""
