@@ -133,3 +133,17 @@ def test_who_waits_for_a_target_while_shares_change_hands_lives_at_the_broker(
     reader.until(lambda: len(reader.events) == 3)
     reader.stream._give(0)
     assert reader.claims.given == [f"{shop.name}/0"]
+
+
+def test_what_comes_back_in_another_order_where_prefetch_was_lowered_is_told_as_that(
+    exchange: Callable[..., Exchange],
+) -> None:
+    shop = exchange()
+    shop.begun().apply(batch(100, rows("I", pairs(1, 50))))
+    for prefetch, count in ((50, 50), (5, 5)):
+        reader = Reader(shop, prefetch=prefetch)  # each records what it read somewhere else, so that nothing is durable
+        reader.until(lambda: len(reader.events) >= count, ack=False)  # noqa: B023 - called within the turn
+        reader.stream.close()
+    error = Reader(shop, prefetch=50).fails()
+    assert isinstance(error, OperatorError)
+    assert "prefetch" in error.why

@@ -191,7 +191,8 @@ class Held:
         return OperatorError(
             f'messages are missing in queue "{self.queue}"',
             at=f"share {self.name}, between {where} and {which} {generation}/{number}".replace("  ", " "),
-            why=f"it was purged, or a policy limits its length, its messages' age or their deliveries{others}",
+            why=f"it was purged, or a policy limits its length, its messages' age or their deliveries{others};"
+            " or `prefetch` differs among instances, or was lowered",
             do=f"remove the policy if there is one (rabbitmqctl list_policies); then {ANEW}",
         )
 
