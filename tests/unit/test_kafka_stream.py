@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition, Uuid
@@ -18,7 +18,7 @@ from cdcflow.bus.kafka.stream import KafkaStream
 from cdcflow.bus.kafka.topics import id_of
 from cdcflow.bus.kafka.watch import Seen, TopicWatch
 from cdcflow.bus.reading import Reading
-from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceUnavailable
+from cdcflow.errors import CdcflowError, OperatorError, PositionLost, SourceChanged, SourceUnavailable
 from cdcflow.model.change import ChangeBatch, Heartbeat, Meeting
 from cdcflow.model.position import Share, Shares
 from tests.unit.bus_double import FORMAT, Told, in_order, route_of, said, table
@@ -156,7 +156,7 @@ class Topics:
     def begin(self) -> list[str]:
         return [TOPIC]
 
-    def answers(self) -> bool:
+    def answers(self, limit: float = 3.0) -> bool:
         return not self.away
 
     def look(self, *, urgent: bool = False) -> Seen | None:
@@ -311,6 +311,28 @@ def test_all_topics_are_begun_at_their_end_with_the_first_claim_of_all() -> None
     assert claims.places == dict.fromkeys([f"{TOPIC}/0", f"{TOPIC}/1", f"{other}/0"], 50)
 
 
+def test_a_topic_that_was_made_anew_before_its_first_claim_is_not_taken_for_the_one_there_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Named(Claimed):
+        identities: ClassVar[dict[str, str]] = {}
+
+        def recorded(self) -> Mapping[str, Share]:
+            return {name: Share(1, place, self.identities.get(name, "")) for name, place in self.places.items()}
+
+        def take(self, names: Sequence[str]) -> Mapping[str, Share]:
+            return {name: self.recorded()[name] for name in names}
+
+        def identify(self, shares: Mapping[str, Share]) -> None:
+            self.identities.update({name: at.identity for name, at in shares.items()})
+
+    claims = Named()
+    assert began("latest", claims, 2, 0) == [50]
+    monkeypatch.setattr(Topics, "ids", lambda self, topics: dict.fromkeys(topics, "another id"))
+    with pytest.raises(SourceChanged, match="made anew since it was read"):
+        began("latest", claims, 2, 1)
+
+
 def test_an_onlooker_begins_at_the_end() -> None:
     class Onlooker(Claimed):
         def take(self, names: Sequence[str]) -> Mapping[str, Share]:
@@ -414,6 +436,29 @@ def test_one_fetch_that_a_broker_refuses_is_no_end_and_a_row_of_them_is(monkeypa
     assert now - began > 20
 
 
+def test_refusals_with_an_answer_between_them_are_not_in_a_row_and_others_are_however_rare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    client = Client()
+    stream = stream_of(client)
+    client.give(0, 1)
+    for _ in range(5):
+        now += 15
+        client.script = [[failed(KafkaError.UNKNOWN)], [failed(KafkaError._PARTITION_EOF)]]
+        stream.read(0.0)
+    client.script = [[failed(KafkaError.UNKNOWN)], []]
+    stream.read(0.0)
+    now += 15
+    client.script = [[failed(KafkaError.UNKNOWN)], []]
+    stream.read(0.0)
+    now += 15
+    client.script = [[failed(KafkaError.UNKNOWN)], []]
+    with pytest.raises(SourceUnavailable, match="cannot be used now"):
+        stream.read(0.0)
+
+
 def test_nothing_is_committed_while_the_brokers_are_away_and_all_of_it_when_they_are_back() -> None:
     client, topics = Client(), Topics()
     stream = stream_of(client, topics)
@@ -430,11 +475,14 @@ def test_nothing_is_committed_while_the_brokers_are_away_and_all_of_it_when_they
     assert client.committed == [(0, 7)]
 
 
+@pytest.mark.parametrize("heard", [False, True])
 @pytest.mark.parametrize("away", [False, True])
-def test_a_group_is_left_where_a_broker_answers(away: bool) -> None:
+def test_a_group_is_left_where_a_broker_answers(away: bool, heard: bool) -> None:
     client, topics = Client(), Topics()
     stream = stream_of(client, topics)
     client.give(0, 1)
+    if heard:
+        client.heard(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     stream.ack(Shares({f"{TOPIC}/0": Share(1, 7)}))
     topics.away = away
     stream.close()

@@ -59,11 +59,12 @@ def test_a_topic_that_has_another_number_was_made_anew_also_where_it_had_none_in
         looks.look()
 
 
-def missing(monkeypatch: pytest.MonkeyPatch, *lacking: str) -> list[bool]:
+def missing(
+    monkeypatch: pytest.MonkeyPatch, *lacking: str, numbers: Mapping[str, str] = {OLD: "1", NEW: "2"}
+) -> list[bool]:
     """Return of each look whether other topics were seen than before."""
     monkeypatch.setattr("cdcflow.bus.kafka.watch.LOOK_EVERY_SECONDS", 0.0)
-    numbers = [{OLD: "1", NEW: "2"}] * len(lacking)
-    brokers = Brokers([OLD, NEW], *numbers, lacking=lacking)
+    brokers = Brokers([OLD, NEW], *[numbers] * len(lacking), lacking=lacking)
     looks = TopicWatch(cast("Cluster", cast("Any", brokers)), ["p.*"], "here")
     found = [looks.look() for _ in lacking]
     return [one.changed for one in found if one is not None]
@@ -71,6 +72,11 @@ def missing(monkeypatch: pytest.MonkeyPatch, *lacking: str) -> list[bool]:
 
 def test_a_topic_that_one_look_lacks_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing(monkeypatch, "", NEW, "", NEW, OLD, "") == [True, False, False, False, False, False]
+
+
+def test_a_topic_without_a_number_is_gone_when_one_look_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OperatorError, match=f'"{NEW}" is gone'):
+        missing(monkeypatch, "", NEW, numbers={OLD: "", NEW: ""})
 
 
 def test_a_topic_that_two_looks_in_a_row_lack_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +118,12 @@ def test_a_publisher_takes_a_topic_for_gone_that_two_looks_in_a_row_lack(monkeyp
     config = Config(url="kafka://here")
     there = {OLD: "1"}
     written = Written(there, {}, {OLD: ""}, there, {}, {})
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     catalog = Catalog(config, cast("Topics", written), "here", "p")
     catalog.seen(OLD)
-    for seconds in (20, 1, 20, 20):
-        now += seconds
+    for _ in range(2):
+        now += 20
         catalog.watch()
-    now += 1
+    now += 20
     with pytest.raises(OperatorError, match=f'"{OLD}" is gone'):
         catalog.watch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Final
 
 from confluent_kafka.admin import ResourceType
@@ -37,7 +37,6 @@ class Catalog:
         self.transactions = f"{pipeline}.transaction" if config.transactions else ""
         self._known: dict[str, Topic] = {}
         self._looked_at = time.monotonic()
-        self._missing: Set[str] = frozenset()  # of those, what the last look lacked
         self._lock = threading.Lock()
         self.alone = threading.Lock()  # held by whoever writes something into each partition of a topic
 
@@ -91,17 +90,14 @@ class Catalog:
             self._looked_at = time.monotonic()
             known = dict(self._known)
         now = self._topics.find(list(known))
-        missing, lacked = known.keys() - now.keys(), self._missing
-        with self._lock:
-            self._missing = missing
-            if missing:  # by one broker, which may be behind the others: the next look tells
-                self._looked_at = time.monotonic() - _LOOK_SECONDS + _AGAIN_SECONDS
+        missing = known.keys() - now.keys()
+        if missing:  # by one broker, which may be behind the others; nothing is written before that is known
+            time.sleep(_AGAIN_SECONDS)
+            now |= self._topics.find(list(missing))
         for name, before in known.items():
             seen = now.get(name)
             if seen is None:
-                if name in lacked:
-                    raise gone(name, self.at)
-                continue
+                raise gone(name, self.at)
             if "" not in (seen.id, before.id) and seen.id != before.id:
                 raise remade(name, self.at)
             if seen.partitions != before.partitions:

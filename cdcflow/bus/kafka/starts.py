@@ -54,16 +54,26 @@ class Starts:
         goes unread. Where `start` is latest, all that there are at once, with the first claim of all: so a partition
         that is not on record afterwards came later, whoever claims it, and however often the stream began meanwhile."""
         recorded = claims.recorded()
+        new = self._start == "latest" and not recorded
+        fresh = {partition_of(name)[0] for name in names if name not in recorded}
+        if new:
+            fresh |= self._known.keys()
+        if not fresh:
+            return {}
+        ids = self._cluster.ids(sorted(fresh))  # before the places, which are of these or of newer ones
         begun: dict[str, int] = {}
-        if self._start == "latest" and not recorded:
+        if new:
             ends = self._cluster.ends(
                 (topic, number) for topic, count in self._known.items() for number in range(count)
             )
             begun |= {share_name(*one): end for one, end in ends.items()}
         others = [partition_of(name) for name in names if name not in recorded and name not in begun]
         begun |= {share_name(*one): first for one, first in self._cluster.starts(others).items()}
-        if begun:
-            claims.begin(begun)
+        claims.begin(begun)
+        # A place without an id would be taken for one in a topic that is made anew before it is claimed.
+        nameless = {name: at for name, at in claims.recorded().items() if name in begun and not at.identity}
+        named = {name: replace(at, identity=ids.get(partition_of(name)[0], "")) for name, at in nameless.items()}
+        claims.identify({name: at for name, at in named.items() if at.identity})
         return begun
 
     def _same(self, claimed: Mapping[str, Share], claims: Claims) -> dict[str, Share]:

@@ -32,6 +32,8 @@ _TAKEN: Final = 4000
 _LAGGING_MESSAGES: Final = 500
 _COMMIT_EVERY_SECONDS: Final = 1.0
 _MEASURE_EVERY_SECONDS: Final = 1.0
+# An instance that stops asks brokers for so long whether they are there.
+_SLOW_SECONDS: Final = 10.0
 
 
 class KafkaStream:
@@ -172,12 +174,17 @@ class KafkaStream:
         if self._closed:
             return
         try:
-            if self._watch.answers():
+            # Brokers of which nothing bad was heard may be slow, and the group had to wait for who has not left it.
+            if self._watch.answers(*([] if self._away_since else [_SLOW_SECONDS])):
+                self._away_since = 0.0
                 self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             log.debug("leaving the group failed", error=str(error))
         self._closed = True
+        # The client waits for a commit that is under way, also when it is let go.
+        last = [self._consumer]
         del self._consumer
+        threading.Thread(target=last.clear, daemon=True, name="cdcflow-kafka-end").start()
 
     # -- messages
 
@@ -218,6 +225,8 @@ class KafkaStream:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             offset = message.offset()
+            if held is not None:
+                held.refused_at = -1, 0.0
             if held is not None and not held.meeting and offset is not None and offset > held.place:
                 held.place = offset  # behind markers of transactions, which are no messages
                 self._moved = True
@@ -225,7 +234,9 @@ class KafkaStream:
             self._failure = self._starts.lost(held.name, held.place)
         elif code in UNKNOWN_TOPIC:
             self._watch.hurry()
-        elif held is None or not passes(error) or held.refused(time.monotonic()):
+        elif held is not None and passes(error) and not held.refused(time.monotonic()):
+            log.debug("a fetch was refused, the client asks again", share=held.name, error=str(error))
+        else:
             self._failure = translate(error, at=self._at, topic=message.topic() or "", reading=True)
         self._check()
 

@@ -53,10 +53,10 @@ class TopicWatch:
         """Look again soon: something was heard of a topic."""
         self._hurried = True
 
-    def answers(self) -> bool:
-        """Whether a broker answers now. Waits for some seconds at most."""
+    def answers(self, limit: float = _ANSWER_SECONDS) -> bool:
+        """Whether a broker answers now, within `limit` seconds."""
         try:
-            self._cluster.partitions(_ANSWER_SECONDS)
+            self._cluster.partitions(limit)
         except SourceUnavailable:
             return False
         except CdcflowError:
@@ -80,7 +80,8 @@ class TopicWatch:
         self.partitions = self._cluster.partitions(_ANSWER_SECONDS)
         there = of_tables(self._globs, self.partitions)
         missing = self._ids.keys() - set(there)
-        gone = sorted(missing & self._missing)
+        # One that has no number could be made anew between two looks, and nobody would know.
+        gone = sorted(name for name in missing if name in self._missing or not self._ids[name])
         self._missing = missing
         if gone:
             raise OperatorError(
