@@ -242,3 +242,12 @@ class Reader:
                     else:
                         self.rows[key] = value
                     self.events.append((key, value))
+
+
+def begun_and_read(shop: Exchange, count: int) -> tuple[targets.RabbitTarget, Reader]:
+    """Publish so many rows and read them all; return the publisher and the reader."""
+    target = shop.begun()
+    target.apply(batch(100, rows("I", pairs(1, count))))
+    reader = Reader(shop)
+    reader.until(lambda: len(reader.events) == count)
+    return target, reader

@@ -31,6 +31,7 @@ from tests.integration.rabbit_world import (
     Exchange,
     Reader,
     batch,
+    begun_and_read,
     exchange,
     pairs,
     rows,
@@ -171,10 +172,7 @@ def test_rules_that_stop_at_changes_do_so_at_those_that_readers_are_told_of(exch
 
 def test_messages_that_a_policy_dropped_stop_the_reader(exchange: Callable[..., Exchange], rabbitmq: RabbitMq) -> None:
     shop = exchange()
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, 3))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == 3)
+    target, reader = begun_and_read(shop, 3)
     reader.step()
     claims = reader.claims
     reader.stream.close()
@@ -190,10 +188,7 @@ def test_messages_that_a_policy_dropped_stop_the_reader(exchange: Callable[..., 
 
 def test_a_deleted_queue_stops_both_sides(exchange: Callable[..., Exchange], rabbitmq: RabbitMq) -> None:
     shop = exchange()
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, 3))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == 3)
+    target, reader = begun_and_read(shop, 3)
     rabbitmq.delete_queue(f"{shop.name}.0")
     error = reader.fails()
     assert isinstance(error, OperatorError)

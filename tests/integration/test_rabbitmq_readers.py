@@ -16,6 +16,7 @@ from tests.integration.rabbit_world import (
     Exchange,
     Reader,
     batch,
+    begun_and_read,
     exchange,
     late_notes,
     pairs,
@@ -54,10 +55,7 @@ def test_a_shape_is_known_however_late_the_notes_come(
     exchange: Callable[..., Exchange], late_notes: Callable[[], None]
 ) -> None:
     shop = exchange()
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, 3))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == 3)
+    target, reader = begun_and_read(shop, 3)
     late_notes()
     target.apply(batch(200, rows("I", pairs(4, 3), route(table("users")))))
     reader.until(lambda: len(reader.events) == 6)
@@ -67,10 +65,7 @@ def test_a_deleted_queue_is_told_with_what_to_do_also_where_it_is_missed_while_m
     exchange: Callable[..., Exchange], rabbitmq: RabbitMq
 ) -> None:
     shop = exchange()
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, 3))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == 3)
+    _, reader = begun_and_read(shop, 3)
     rabbitmq.delete_queue(f"{shop.name}.0")
     reader.stream._counted_at = -math.inf
     with pytest.raises(OperatorError, match="was deleted while it was read") as gone:

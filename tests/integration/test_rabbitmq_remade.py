@@ -10,7 +10,18 @@ import pytest
 from cdcflow.bus.rabbitmq.target import RabbitTarget
 from cdcflow.errors import OperatorError, SourceUnavailable, TargetUnavailable
 from cdcflow.model.position import Share
-from tests.integration.rabbit_world import Claims, Exchange, Reader, batch, exchange, late_notes, pairs, rows, truncate
+from tests.integration.rabbit_world import (
+    Claims,
+    Exchange,
+    Reader,
+    batch,
+    begun_and_read,
+    exchange,
+    late_notes,
+    pairs,
+    rows,
+    truncate,
+)
 from tests.servers.rabbitmq_server import RabbitMq
 from tests.servers.waiting import until
 
@@ -19,10 +30,7 @@ __all__ = ["exchange", "late_notes"]
 
 def was_read(shop: Exchange, count: int) -> tuple[RabbitTarget, Reader]:
     """Publish so many rows and read them all; return the publisher, and the reader, which is closed."""
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, count))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == count)
+    target, reader = begun_and_read(shop, count)
     reader.stream.close()
     return target, reader
 

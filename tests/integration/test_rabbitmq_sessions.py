@@ -20,6 +20,7 @@ from tests.integration.rabbit_world import (
     Exchange,
     Reader,
     batch,
+    begun_and_read,
     exchange,
     pairs,
     piece,
@@ -164,10 +165,7 @@ def test_messages_purged_before_a_publisher_comes_back_stop_the_reader(
     exchange: Callable[..., Exchange], rabbitmq: RabbitMq, how: str
 ) -> None:
     shop = exchange()
-    target = shop.begun()
-    target.apply(batch(100, rows("I", pairs(1, 3))))
-    reader = Reader(shop)
-    reader.until(lambda: len(reader.events) == 3)
+    target, reader = begun_and_read(shop, 3)
     reader.step()
     reader.stream.close()
     target.apply(batch(200, rows("I", pairs(4, 3))))

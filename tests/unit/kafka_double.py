@@ -153,7 +153,7 @@ class Topics:
     def begin(self) -> list[str]:
         return [TOPIC]
 
-    def answers(self, limit: float = 3.0) -> bool:
+    def answers(self, *, patient: bool) -> bool:
         return not self.away
 
     def look(self, *, urgent: bool = False) -> Seen | None:

@@ -32,8 +32,6 @@ _TAKEN: Final = 4000
 _LAGGING_MESSAGES: Final = 500
 _COMMIT_EVERY_SECONDS: Final = 1.0
 _MEASURE_EVERY_SECONDS: Final = 1.0
-# An instance that stops asks brokers for so long whether they are there.
-_SLOW_SECONDS: Final = 10.0
 
 
 class KafkaStream:
@@ -175,7 +173,7 @@ class KafkaStream:
             return
         try:
             # Brokers of which nothing bad was heard may be slow, and the group had to wait for who has not left it.
-            if self._watch.answers(*([] if self._away_since else [_SLOW_SECONDS])):
+            if self._watch.answers(patient=not self._away_since):
                 self._away_since = 0.0
                 self._consumer.close()
         except (KafkaException, RuntimeError) as error:

@@ -16,6 +16,7 @@ log = get_logger(__name__)
 LOOK_EVERY_SECONDS: Final = 5.0
 _URGENT_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 3.0
+_PATIENT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ class TopicWatch:
         """Look again soon: something was heard of a topic."""
         self._hurried = True
 
-    def answers(self, limit: float = _ANSWER_SECONDS) -> bool:
-        """Whether a broker answers now, within `limit` seconds."""
+    def answers(self, *, patient: bool) -> bool:
+        """Whether a broker answers now. patient: one that is only slow answers, too."""
         try:
-            self._cluster.partitions(limit)
+            self._cluster.partitions(_PATIENT_SECONDS if patient else _ANSWER_SECONDS)
         except SourceUnavailable:
             return False
         except CdcflowError:
