@@ -60,9 +60,7 @@ class Making:
     def _tell(self, key: str, header: bytes, returned: Callable[[str], Exception]) -> None:
         with short(self._address, "cdcflow maker", SourceUnavailable) as (wire, _):
             sender = Sender(self._address, self._exchange, SourceUnavailable, returned)
-            sender.take(wire)
-            sender.send_one(key, [(PLACE, header)], b"")
-            sender.settle()
+            sender.send_alone(wire, key, [(PLACE, header)])
 
     def _deleted(self, key: str) -> SourceUnavailable:
         return SourceUnavailable("a queue was deleted while it was made", at=f"{key}, {self._address.text}")

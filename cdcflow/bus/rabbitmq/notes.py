@@ -16,9 +16,10 @@ from cdcflow.bus.rabbitmq.doubts import MARK, PLACE
 from cdcflow.bus.rabbitmq.layout import LAYOUT, Noted, own_key, read_layout
 from cdcflow.bus.rabbitmq.marks import OpenMark, read_mark
 from cdcflow.bus.rabbitmq.refusals import NOT_FOUND, Refused, translate
+from cdcflow.bus.rabbitmq.sender import Sender
 from cdcflow.bus.rabbitmq.wire import Event, Wire, short
 from cdcflow.bus.shapes import Shapes
-from cdcflow.codecs.amqpframes_cy import ACK, DELIVER, entry, frame
+from cdcflow.codecs.amqpframes_cy import DELIVER, entry, frame
 from cdcflow.codecs.amqpheaders_cy import headers_of
 from cdcflow.errors import Unavailable
 from cdcflow.model.schema import Table
@@ -226,23 +227,13 @@ class Notes:
 
     def _mark(self, name: bytes) -> None:
         """Write a note that says nothing, and wait for its confirm. Raises as `refresh`."""
-        with self._connected() as (wire, channel):
-            wire.call(spec.Confirm.Select(), channel=channel)
-            post(wire, channel, self._exchange, own_key(self._queue), [(PLACE, MARK), (KEY, name)])
-            since = time.monotonic()
-            while time.monotonic() - since < _ANSWER_SECONDS:
-                for event in wire.take():
-                    if event[1] == ACK:
-                        return
-                    if event[1] == _CHANNEL_CLOSE:
-                        raise wire.channel_closed(event)
-                wire.pump(0.5)
-            raise self._unavailable(
-                "RabbitMQ takes no messages now" if wire.blocked else "RabbitMQ does not confirm messages",
-                at=self._address.text,
-                why=wire.blocked or "the stream of notes may have lost the majority of its nodes",
-                do="rabbitmq-diagnostics alarms; rabbitmq-queues check_if_node_is_quorum_critical",
-            )
+        with self._connected() as (wire, _):
+            sender = Sender(self._address, self._exchange, self._unavailable, self._unbound)
+            sender.send_alone(wire, own_key(self._queue), [(PLACE, MARK), (KEY, name)])
+
+    def _unbound(self, key: str) -> Unavailable:
+        what = "the stream of notes is not bound to the exchange: a publisher that starts binds it"
+        return self._unavailable(what, at=f"{key}, {self._address.text}")
 
     def has(self, key: str) -> bool:
         """Return whether a shape is written down, and none of its table behind it."""

@@ -96,6 +96,13 @@ class Sender:
         frames += [frame(3, self.channel, body[at : at + room]) for at in range(0, len(body), room)]
         self.write(b"".join(frames), 1)
 
+    def send_alone(self, wire: Wire, key: str, headers: list[tuple[str, bytes]]) -> None:
+        """Send one message without a body through a connection that is used for nothing else, and wait for its confirm.
+        Raises as `write`."""
+        self.take(wire)
+        self.send_one(key, headers, b"")
+        self.settle()
+
     def write(self, data: bytes, messages: int) -> None:
         """Send frames that hold so many messages.
 
